@@ -1,0 +1,338 @@
+#include "failsoft/breaker.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "failsoft/rng.h"
+
+#define FS_US UINT64_C(1000)
+#define FS_UNTIL_MOST ((UINT64_C(1) << 48) - 1)
+#define FS_LEASE_SHIFT 14
+#define FS_LEASE_MOST ((UINT64_C(1) << 44) - 1)
+#define FS_NONCE_MASK UINT32_C(0xfffff)
+
+static uint64_t gate_of(uint32_t generation, uint32_t count, uint64_t flags, fs_state state) {
+    return (uint64_t)generation << 32 | (uint64_t)count << 16 | flags | (uint64_t)state;
+}
+
+static uint64_t flags_of(uint64_t gate) { return gate & FS_GATE_FLAGS; }
+
+fs_status fs_breaker_check(const fs_breaker_config *config) {
+    bool numbers = config->reset_growth >= 1.0 && isfinite(config->reset_growth) && config->reset_jitter >= 0.0 &&
+                   isfinite(config->reset_jitter) && config->failure_rate > 0.0 && config->slow_rate > 0.0 &&
+                   config->latency_quantile >= 0.0 && config->latency_quantile <= 1.0;
+    bool counts = config->failure_threshold <= FS_COUNT_MOST && config->success_threshold >= 1 &&
+                  config->success_threshold <= FS_COUNT_MOST && config->half_open_most >= 1 &&
+                  config->half_open_most <= FS_PROBES_MOST && config->minimum_calls >= 1 &&
+                  config->last <= FS_LAST_MOST;
+    bool times = config->reset_most >= config->reset_timeout && config->lease > 0;
+    return numbers && counts && times ? FS_OK : FS_INVALID;
+}
+
+fs_breaker *fs_breaker_take(fs_arena *arena, const fs_breaker_config *config, fs_ns now) {
+    fs_breaker *breaker = (fs_breaker *)(void *)fs_arena_alloc(arena, sizeof *breaker);
+    if (!breaker) return NULL;
+    breaker->config = *config;
+    breaker->changed = now;
+    breaker->salt = fs_rng_entropy();
+    fs_store_release(&breaker->gate, gate_of(1, 0, config->last ? FS_GATE_WATCHED : 0, FS_CLOSED_STATE));
+    return breaker;
+}
+
+void fs_breaker_free(fs_breaker *breaker) { fs_arena_free(&breaker->block); }
+
+static fs_series *first_series(const fs_breaker *breaker) {
+    fs_span span = fs_load_acquire(&breaker->series);
+    return span ? (fs_series *)fs_arena_follow(breaker, span) : NULL;
+}
+
+static fs_series *next_series(const fs_series *series) {
+    return series->next ? (fs_series *)fs_arena_follow(series, series->next) : NULL;
+}
+
+void fs_breaker_adopt(fs_breaker *breaker, fs_series *series) {
+    fs_span head = fs_load_acquire(&breaker->series);
+    do {
+        fs_series *first = head ? (fs_series *)fs_arena_follow(breaker, head) : NULL;
+        series->next = first ? fs_arena_span(&series->block, &first->block) : 0;
+    } while (!fs_cas(&breaker->series, &head, fs_arena_span(&breaker->block, &series->block)));
+}
+
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static uint64_t since(uint64_t ever, uint64_t before) { return ever > before ? ever - before : 0; }
+
+static void ever_totals(const fs_breaker *breaker, fs_totals *totals) {
+    for (fs_series *s = first_series(breaker); s; s = next_series(s)) fs_series_ever(s, totals);
+}
+
+/* What the rates are read from: the window, less what happened before the breaker last closed. Of two nested spans
+ * of time the shorter one holds less of everything, so the lesser number is that of the span that began later. */
+static void window_totals(const fs_breaker *breaker, fs_ns now, fs_totals *totals) {
+    *totals = (fs_totals){0};
+    if (breaker->config.last) {
+        fs_last_totals(&breaker->last, breaker->config.last, totals);
+        return;
+    }
+    fs_totals ever = {0};
+    for (fs_series *s = first_series(breaker); s; s = next_series(s)) fs_series_recent(s, now, totals);
+    ever_totals(breaker, &ever);
+    totals->calls = least(totals->calls, since(ever.calls, fs_load_relaxed(&breaker->before.calls)));
+    totals->failures = least(totals->failures, since(ever.failures, fs_load_relaxed(&breaker->before.failures)));
+    totals->slow = least(totals->slow, since(ever.slow, fs_load_relaxed(&breaker->before.slow)));
+}
+
+static void restart_windows(fs_breaker *breaker) {
+    fs_totals ever = {0};
+    ever_totals(breaker, &ever);
+    fs_store_relaxed(&breaker->before.calls, ever.calls);
+    fs_store_relaxed(&breaker->before.failures, ever.failures);
+    fs_store_relaxed(&breaker->before.slow, ever.slow);
+    fs_last_restart(&breaker->last);
+    fs_store_relaxed(&breaker->reopenings, 0);
+}
+
+/* Does a rule open the breaker? In the order the header gives. */
+static fs_because verdict(const fs_breaker *breaker, uint32_t consecutive, fs_ns now) {
+    const fs_breaker_config *config = &breaker->config;
+    if (config->failure_threshold && consecutive >= config->failure_threshold) return FS_BECAUSE_CONSECUTIVE_FAILURES;
+    if (config->failure_rate > 1.0 && config->slow_rate > 1.0) return FS_BECAUSE_NOTHING;
+    fs_totals totals;
+    window_totals(breaker, now, &totals);
+    if (totals.calls < config->minimum_calls) return FS_BECAUSE_NOTHING;
+    double calls = (double)totals.calls;
+    if (totals.failures && (double)totals.failures / calls >= config->failure_rate) return FS_BECAUSE_FAILURE_RATE;
+    if (totals.slow && (double)totals.slow / calls >= config->slow_rate) return FS_BECAUSE_SLOW_RATE;
+    return FS_BECAUSE_NOTHING;
+}
+
+static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint32_t reopenings) {
+    const fs_breaker_config *config = &breaker->config;
+    if (config->reset_growth == 1.0 && config->reset_jitter == 0.0) return config->reset_timeout;
+    double most = (double)config->reset_most;
+    double wait = (double)config->reset_timeout * pow(config->reset_growth, (double)reopenings);
+    if (!(wait < most)) wait = most;
+    uint64_t draw = breaker->salt ^ ((uint64_t)generation << 32);
+    wait *= 1.0 + config->reset_jitter * ((double)(fs_splitmix64(&draw) >> 11) * 0x1.0p-53);
+    return wait < 0x1.0p63 ? (fs_ns)wait : FS_FOREVER;
+}
+
+static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
+
+/* Store the end of the wait that belongs to `generation`, unless somebody already has. */
+static void publish_wait(fs_breaker *breaker, uint32_t generation, uint32_t reopenings, fs_ns now) {
+    fs_ns end = fs_ns_add(now, wait_of(breaker, generation, reopenings));
+    uint64_t us = end / FS_US + (end % FS_US != 0);
+    uint64_t word = least(us, FS_UNTIL_MOST) << 16 | (generation & 0xffff);
+    uint64_t held = fs_load_acquire(&breaker->until);
+    /* Tags are compared as signed distances: an opener that was held up must not overwrite a later wait. */
+    while ((int16_t)(uint16_t)(generation - (uint32_t)held) > 0 || held == 0)
+        if (fs_cas(&breaker->until, &held, word)) return;
+}
+
+static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t to, fs_because because,
+                 uint32_t failures, fs_ns now) {
+    fs_store_relaxed(&breaker->because, (uint32_t)because);
+    fs_store_relaxed(&breaker->changed, now);
+    *change = (fs_change){fs_gate_state(from), fs_gate_state(to), because, fs_gate_generation(to), failures};
+}
+
+/* Replace the gate by the next generation in `state`. On failure *gate holds what is there now. */
+static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t count, fs_because because, fs_ns now,
+                   fs_change *change) {
+    uint64_t from = *gate;
+    uint32_t generation = fs_gate_generation(from) + 1;
+    uint64_t to = gate_of(generation, count, flags_of(from), state);
+    uint32_t reopenings = fs_load_relaxed(&breaker->reopenings) + (because == FS_BECAUSE_PROBE_FAILED);
+    if (state == FS_OPEN) publish_wait(breaker, generation, reopenings, now);
+    if (!fs_cas(&breaker->gate, gate, to)) return false;
+    if (state == FS_OPEN) fs_store_relaxed(&breaker->reopenings, reopenings);
+    if (state == FS_OPEN && because != FS_BECAUSE_PROBE_FAILED) fs_store_relaxed(&breaker->failures, count);
+    if (state == FS_CLOSED_STATE) restart_windows(breaker);
+    tell(breaker, change, from, to, because, count, now);
+    return true;
+}
+
+static uint64_t lease_word(fs_ns expiry, uint32_t nonce) {
+    uint64_t units = (expiry >> FS_LEASE_SHIFT) + ((expiry & ((UINT64_C(1) << FS_LEASE_SHIFT) - 1)) != 0);
+    return least(units, FS_LEASE_MOST) << 20 | nonce;
+}
+
+static bool lease_over(uint64_t word, fs_ns now) { return word == 0 || (word >> 20) << FS_LEASE_SHIFT <= now; }
+
+/* Take a free or expired lease. Whoever takes it must still be in the generation it looked at. */
+static fs_permit take_lease(fs_breaker *breaker, uint64_t gate, fs_ns now) {
+    uint32_t nonce = (fs_add_relaxed(&breaker->nonce, 1) + 1) & FS_NONCE_MASK;
+    uint64_t wanted = lease_word(fs_ns_add(now, breaker->config.lease), nonce);
+    for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++) {
+        uint64_t held = fs_load_acquire(&breaker->lease[slot]);
+        if (!lease_over(held, now) || !fs_cas(&breaker->lease[slot], &held, wanted)) continue;
+        return (gate & ~UINT64_C(0xffffffff)) | (uint64_t)nonce << 9 | (uint64_t)(slot + 1) << 1 | 1;
+    }
+    return 0;
+}
+
+/* Give a probe's lease back. False: it was taken over or given back before, and the outcome counts no more. */
+static bool return_lease(fs_breaker *breaker, fs_permit permit) {
+    uint32_t slot = fs_permit_slot(permit);
+    if (slot == 0) return true;
+    if (slot > FS_PROBES_MOST) return false;
+    uint64_t held = fs_load_acquire(&breaker->lease[slot - 1]);
+    if (held == 0 || (held & FS_NONCE_MASK) != ((permit >> 9) & FS_NONCE_MASK)) return false;
+    return fs_cas(&breaker->lease[slot - 1], &held, 0);
+}
+
+fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    for (;;) switch (fs_gate_state(gate)) {
+        case FS_CLOSED_STATE:
+        case FS_DISABLED:
+        case FS_METRICS_ONLY:
+            return fs_permit_of(gate);
+        case FS_OPEN:
+            if (now < until_ns(fs_load_acquire(&breaker->until))) return 0;
+            if (become(breaker, &gate, FS_HALF_OPEN, 0, FS_BECAUSE_WAIT_OVER, now, change))
+                gate = fs_breaker_gate(breaker);
+            continue;
+        case FS_HALF_OPEN: {
+            fs_permit permit = take_lease(breaker, gate, now);
+            uint64_t after = fs_breaker_gate(breaker);
+            if (fs_gate_generation(after) == fs_gate_generation(gate)) return permit;
+            /* The state went on while the lease was taken. */
+            if (permit) return_lease(breaker, permit);
+            gate = after;
+            continue;
+        }
+        case FS_FORCED_OPEN:
+        case FS_STATES:
+            return 0;
+        }
+}
+
+/* Write an outcome into the count window where one is configured. */
+static void watch(fs_breaker *breaker, uint64_t gate, bool failed, fs_ns duration) {
+    if (gate & FS_GATE_WATCHED)
+        fs_last_record(&breaker->last, breaker->config.last, failed, duration >= breaker->config.slow);
+}
+
+void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    if (!return_lease(breaker, permit) || fs_permit_generation(permit) != fs_gate_generation(gate)) return;
+    watch(breaker, gate, false, duration);
+    bool slow = duration >= breaker->config.slow;
+    for (; fs_permit_generation(permit) == fs_gate_generation(gate);) switch (fs_gate_state(gate)) {
+        case FS_CLOSED_STATE:
+        case FS_METRICS_ONLY:
+            if (fs_gate_count(gate) != 0) {
+                uint64_t cleared = gate & ~(UINT64_C(0xffff) << 16);
+                if (!fs_cas(&breaker->gate, &gate, cleared)) continue;
+                gate = cleared;
+            }
+            if (slow && fs_gate_state(gate) == FS_CLOSED_STATE) {
+                fs_because because = verdict(breaker, 0, now);
+                if (because) fs_breaker_trip(breaker, permit, because, now, change);
+            }
+            return;
+        case FS_HALF_OPEN: {
+            uint32_t streak = fs_gate_count(gate) + 1;
+            if (streak >= breaker->config.success_threshold) {
+                if (!become(breaker, &gate, FS_CLOSED_STATE, 0, FS_BECAUSE_RECOVERED, now, change)) continue;
+                return;
+            }
+            uint64_t counted = gate_of(fs_gate_generation(gate), streak, flags_of(gate), FS_HALF_OPEN);
+            if (!fs_cas(&breaker->gate, &gate, counted)) continue;
+            return;
+        }
+        case FS_OPEN:
+        case FS_FORCED_OPEN:
+        case FS_DISABLED:
+        case FS_STATES:
+            return;
+        }
+}
+
+void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    if (!return_lease(breaker, permit) || fs_permit_generation(permit) != fs_gate_generation(gate)) return;
+    watch(breaker, gate, true, duration);
+    for (; fs_permit_generation(permit) == fs_gate_generation(gate);) switch (fs_gate_state(gate)) {
+        case FS_CLOSED_STATE:
+        case FS_METRICS_ONLY: {
+            uint32_t failures = fs_gate_count(gate);
+            failures += failures < FS_COUNT_MOST;
+            fs_because because = FS_BECAUSE_NOTHING;
+            if (fs_gate_state(gate) == FS_CLOSED_STATE) because = verdict(breaker, failures, now);
+            if (because) {
+                if (!become(breaker, &gate, FS_OPEN, failures, because, now, change)) continue;
+                return;
+            }
+            uint64_t counted = gate_of(fs_gate_generation(gate), failures, flags_of(gate), fs_gate_state(gate));
+            if (!fs_cas(&breaker->gate, &gate, counted)) continue;
+            return;
+        }
+        case FS_HALF_OPEN:
+            if (become(breaker, &gate, FS_OPEN, 0, FS_BECAUSE_PROBE_FAILED, now, change)) return;
+            continue;
+        case FS_OPEN:
+        case FS_FORCED_OPEN:
+        case FS_DISABLED:
+        case FS_STATES:
+            return;
+        }
+}
+
+void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit) { return_lease(breaker, permit); }
+
+void fs_breaker_trip(fs_breaker *breaker, fs_permit permit, fs_because because, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    while (fs_gate_state(gate) == FS_CLOSED_STATE && fs_gate_generation(gate) == fs_permit_generation(permit))
+        if (become(breaker, &gate, FS_OPEN, fs_gate_count(gate), because, now, change)) return;
+}
+
+void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    while (state == FS_CLOSED_STATE || fs_gate_state(gate) != state)
+        if (become(breaker, &gate, state, 0, FS_BECAUSE_OPERATOR, now, change)) return;
+}
+
+fs_ns fs_breaker_retry_after(const fs_breaker *breaker, fs_ns now) {
+    if (fs_gate_state(fs_breaker_gate(breaker)) != FS_OPEN) return FS_FOREVER;
+    return since(until_ns(fs_load_acquire(&breaker->until)), now);
+}
+
+void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit permit, fs_ns now, fs_change *change) {
+    const fs_breaker_config *config = &breaker->config;
+    uint64_t latency;
+    if (config->latency_limit == 0) return;
+    if (fs_series_quantiles(series, FS_RECENT, &config->latency_quantile, 1, &latency) < config->minimum_calls) return;
+    if (latency >= config->latency_limit) fs_breaker_trip(breaker, permit, FS_BECAUSE_LATENCY, now, change);
+}
+
+void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    *status = (fs_breaker_status){
+        .state = fs_gate_state(gate),
+        .because = (fs_because)fs_load_relaxed(&breaker->because),
+        .generation = fs_gate_generation(gate),
+        .retry_after = fs_breaker_retry_after(breaker, now),
+        .changed = fs_load_relaxed(&breaker->changed),
+    };
+    bool counting = status->state == FS_CLOSED_STATE || status->state == FS_METRICS_ONLY;
+    bool tripped = status->state == FS_OPEN || status->state == FS_HALF_OPEN;
+    status->failures = counting ? fs_gate_count(gate) : tripped ? fs_load_relaxed(&breaker->failures) : 0;
+    for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++)
+        status->probes += !lease_over(fs_load_relaxed(&breaker->lease[slot]), now);
+    window_totals(breaker, now, &status->totals);
+}
+
+fs_breaker *fs_breaker_move(fs_breaker *breaker) {
+    fs_breaker *heir = (fs_breaker *)(void *)fs_arena_alloc(fs_arena_of(&breaker->block), sizeof *heir);
+    if (!heir) return NULL;
+    memcpy((char *)heir + sizeof heir->block, (char *)breaker + sizeof breaker->block,
+           sizeof *heir - sizeof heir->block);
+    fs_series *series = first_series(breaker);
+    heir->series = series ? fs_arena_span(&heir->block, &series->block) : 0;
+    /* The mark makes every permit's gate unequal, so each call that is out looks again when it ends. */
+    fs_store_release(&heir->gate, fs_or_relaxed(&breaker->gate, FS_GATE_MOVED));
+    return heir;
+}

@@ -1,0 +1,330 @@
+#include "failsoft/histogram.h"
+
+#include <string.h>
+
+fs_histogram *fs_histogram_take(fs_arena *arena, fs_ns length, fs_ns now) {
+    fs_histogram *histogram = (fs_histogram *)(void *)fs_arena_alloc(arena, sizeof *histogram);
+    if (!histogram) return NULL;
+    histogram->low = UINT64_MAX;
+    fs_slices_init(&histogram->slices, length, now);
+    return histogram;
+}
+
+static fs_column *column_of(const fs_histogram *histogram, uint32_t octave) {
+    fs_span span = fs_load_acquire(&histogram->column[octave]);
+    return span ? (fs_column *)fs_arena_follow(histogram, span) : NULL;
+}
+
+void fs_histogram_free(fs_histogram *histogram) {
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        fs_column *column = column_of(histogram, octave);
+        if (column) fs_arena_free(&column->block);
+    }
+    fs_arena_free(&histogram->block);
+}
+
+/* The column of an octave, taken now if need be; two threads may race to install it. NULL: no room. */
+static fs_column *take_column(fs_histogram *histogram, uint32_t octave) {
+    fs_column *column = column_of(histogram, octave);
+    if (column) return column;
+    column = (fs_column *)(void *)fs_arena_alloc(fs_arena_of(&histogram->block), sizeof *column);
+    if (!column) return NULL;
+    fs_span none = 0;
+    if (fs_cas(&histogram->column[octave], &none, fs_arena_span(&histogram->block, &column->block))) return column;
+    fs_arena_free(&column->block);
+    return column_of(histogram, octave);
+}
+
+void fs_histogram_new_column(fs_histogram *histogram, uint64_t ns) {
+    uint32_t index = fs_histogram_index(ns);
+    fs_column *column = take_column(histogram, fs_histogram_octave(index));
+    if (column)
+        fs_tally_add(&column->live[fs_histogram_cell(index)], 1);
+    else
+        fs_tally_add(&histogram->clipped, 1);
+}
+
+void fs_histogram_new_extreme(fs_histogram *histogram, uint64_t ns) {
+    uint64_t low = fs_load_relaxed(&histogram->low);
+    while (ns < low && !fs_cas(&histogram->low, &low, ns)) {}
+    uint64_t high = fs_load_relaxed(&histogram->high);
+    while (ns > high && !fs_cas(&histogram->high, &high, ns)) {}
+}
+
+/* One column through one closing slice. `oldest` is the ring place that expires and takes the live cells. */
+static void turn_column(fs_column *column, uint32_t oldest) {
+    uint32_t *slice = column->slice[oldest];
+    uint64_t arrived = 0;
+    uint32_t expired = 0;
+    for (uint32_t i = 0; i < FS_CELLS; i++) {
+        uint32_t live = fs_tally_take(&column->live[i]);
+        arrived += live;
+        expired += slice[i];
+        fs_tally_set(&column->closed[i], column->closed[i] + live - slice[i]);
+        fs_tally_set(&column->total[i], column->total[i] + live);
+        slice[i] = live;
+    }
+    fs_tally_set(&column->total_sum, column->total_sum + arrived);
+    fs_tally_set(&column->closed_sum, column->closed_sum + (uint32_t)arrived - expired);
+}
+
+static void drop_slice(fs_column *column, uint32_t place) {
+    uint32_t *slice = column->slice[place];
+    uint32_t expired = 0;
+    for (uint32_t i = 0; i < FS_CELLS; i++) {
+        expired += slice[i];
+        fs_tally_set(&column->closed[i], column->closed[i] - slice[i]);
+        slice[i] = 0;
+    }
+    fs_tally_set(&column->closed_sum, column->closed_sum - expired);
+}
+
+static void end_turn(fs_histogram *histogram, uint32_t over) {
+    uint32_t oldest = histogram->slices.oldest;
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        fs_column *column = column_of(histogram, octave);
+        if (!column) continue;
+        turn_column(column, oldest);
+        /* Slices in which nothing was recorded; a whole window of them drops the live one too. */
+        for (uint32_t i = 1; i < over; i++) drop_slice(column, (oldest + i) % FS_CLOSED);
+    }
+    fs_slices_end_turn(&histogram->slices, over);
+}
+
+void fs_histogram_turn(fs_histogram *histogram, fs_ns now, fs_ticks stamp) {
+    uint32_t over = fs_slices_begin_turn(&histogram->slices, now, stamp);
+    if (over) end_turn(histogram, over);
+}
+
+void fs_histogram_cell_full(fs_histogram *histogram) {
+    uint32_t turn = fs_load_relaxed(&histogram->slices.turn);
+    if (!(turn & 1) && fs_cas(&histogram->slices.turn, &turn, turn + 1)) end_turn(histogram, 1);
+}
+
+size_t fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp) {
+    if (fs_slices_due(&histogram->slices, stamp)) fs_histogram_turn(histogram, fs_now(), stamp);
+    uint64_t low = UINT64_MAX, high = 0, sum = 0;
+    uint32_t clipped = 0;
+    size_t negative = 0;
+    uint32_t known = FS_OCTAVES; /* the octave whose column is at hand: neighbours tend to share it */
+    fs_column *column = NULL;
+    for (size_t i = 0; i < count; i++) {
+        negative += ns[i] < 0;
+        uint64_t value = ns[i] < 0 ? 0 : (uint64_t)ns[i];
+        clipped += value > FS_VALUE_MOST;
+        value = value > FS_VALUE_MOST ? FS_VALUE_MOST : value;
+        low = value < low ? value : low;
+        high = value > high ? value : high;
+        sum += value;
+        uint32_t index = fs_histogram_index(value);
+        uint32_t octave = fs_histogram_octave(index);
+        if (octave != known) {
+            column = take_column(histogram, octave);
+            known = octave;
+        }
+        if (FS_UNLIKELY(!column)) {
+            clipped++;
+            continue;
+        }
+        uint32_t *cell = &column->live[fs_histogram_cell(index)];
+        fs_tally_add(cell, 1);
+        if (FS_UNLIKELY(fs_load_relaxed(cell) >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
+    }
+    if (count == 0) return 0;
+    fs_tally_add(&histogram->slices.live.calls, count);
+    fs_tally_add(&histogram->slices.live.sum, sum);
+    if (clipped) fs_tally_add(&histogram->clipped, clipped);
+    fs_histogram_new_extreme(histogram, low);
+    fs_histogram_new_extreme(histogram, high);
+    return negative;
+}
+
+fs_series *fs_series_take(fs_arena *arena, fs_ns window, fs_ns now) {
+    fs_series *series = (fs_series *)(void *)fs_arena_alloc(arena, sizeof *series);
+    if (!series) return NULL;
+    series->window = window;
+    series->began = now;
+    return series;
+}
+
+void fs_series_free(fs_series *series) {
+    for (uint32_t i = 0; i < FS_STRIPES; i++) {
+        fs_histogram *histogram = fs_series_have(series, i);
+        if (histogram) fs_histogram_free(histogram);
+    }
+    fs_arena_free(&series->block);
+}
+
+fs_histogram *fs_series_stripe(fs_series *series, uint32_t stripe) {
+    fs_histogram *histogram = fs_series_have(series, stripe);
+    if (histogram) return histogram;
+    /* Anchored where the series began, so that all stripes turn together. */
+    histogram = fs_histogram_take(fs_arena_of(&series->block), series->window, series->began);
+    if (!histogram) return NULL;
+    fs_span none = 0;
+    if (fs_cas(&series->stripe[stripe], &none, fs_arena_span(&series->block, &histogram->block))) return histogram;
+    fs_histogram_free(histogram);
+    return fs_series_have(series, stripe);
+}
+
+/* Run `body` with `histogram` set to each stripe that has been taken. */
+#define FOR_EACH_STRIPE(series, histogram)                       \
+    for (uint32_t stripe_ = 0; stripe_ < FS_STRIPES; stripe_++)  \
+        for (fs_histogram *histogram = fs_series_have((series), stripe_); histogram; histogram = NULL)
+
+void fs_series_recent(const fs_series *series, fs_ns now, fs_totals *totals) {
+    FOR_EACH_STRIPE(series, histogram) fs_slices_recent(&histogram->slices, now, totals);
+}
+
+void fs_series_ever(const fs_series *series, fs_totals *totals) {
+    FOR_EACH_STRIPE(series, histogram) fs_slices_ever(&histogram->slices, totals);
+}
+
+void fs_series_extremes(const fs_series *series, uint64_t *low, uint64_t *high) {
+    *low = UINT64_MAX;
+    *high = 0;
+    FOR_EACH_STRIPE(series, histogram) {
+        uint64_t least = fs_load_relaxed(&histogram->low), most = fs_load_relaxed(&histogram->high);
+        if (least < *low) *low = least;
+        if (most > *high) *high = most;
+    }
+}
+
+uint64_t fs_series_clipped(const fs_series *series) {
+    uint64_t clipped = 0;
+    FOR_EACH_STRIPE(series, histogram) clipped += fs_load_relaxed(&histogram->clipped);
+    return clipped;
+}
+
+size_t fs_series_bytes(const fs_series *series) {
+    size_t lines = series->block.lines;
+    FOR_EACH_STRIPE(series, histogram) {
+        lines += histogram->block.lines;
+        for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+            fs_column *column = column_of(histogram, octave);
+            if (column) lines += column->block.lines;
+        }
+    }
+    return lines * FS_LINE;
+}
+
+static uint64_t cell_count(const fs_column *column, fs_span_of_time span, uint32_t cell) {
+    uint64_t closed = span == FS_RECENT ? fs_tally_get(&column->closed[cell]) : fs_tally_get(&column->total[cell]);
+    return closed + fs_tally_get(&column->live[cell]);
+}
+
+static uint64_t column_count(const fs_column *column, fs_span_of_time span) {
+    uint64_t sum = span == FS_RECENT ? fs_tally_get(&column->closed_sum) : fs_tally_get(&column->total_sum);
+    for (uint32_t i = 0; i < FS_CELLS; i++) sum += fs_tally_get(&column->live[i]);
+    return sum;
+}
+
+/* Bring the slices up to date, so that closed and live cells are what the window holds. */
+static void turn_all(fs_series *series) {
+    fs_ns now = fs_now();
+    fs_ticks stamp = fs_stamp();
+    FOR_EACH_STRIPE(series, histogram) fs_histogram_turn(histogram, now, stamp);
+}
+
+static uint64_t octave_counts(const fs_series *series, fs_span_of_time span, uint64_t *octaves) {
+    uint64_t count = 0;
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        octaves[octave] = 0;
+        FOR_EACH_STRIPE(series, histogram) {
+            fs_column *column = column_of(histogram, octave);
+            if (column) octaves[octave] += column_count(column, span);
+        }
+        count += octaves[octave];
+    }
+    return count;
+}
+
+static uint64_t series_cell(const fs_series *series, fs_span_of_time span, uint32_t octave, uint32_t cell) {
+    uint64_t count = 0;
+    FOR_EACH_STRIPE(series, histogram) {
+        fs_column *column = column_of(histogram, octave);
+        if (column) count += cell_count(column, span, cell);
+    }
+    return count;
+}
+
+/* The smallest whole number of values that is at least a share q of n, and at least one. */
+static uint64_t rank_of(double q, uint64_t n) {
+    double exact = q * (double)n;
+    uint64_t rank = exact >= (double)n ? n : (uint64_t)exact;
+    if ((double)rank < exact && rank < n) rank++;
+    return rank ? rank : 1;
+}
+
+uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out) {
+    turn_all(series);
+    uint64_t octaves[FS_OCTAVES];
+    uint64_t n = octave_counts(series, span, octaves);
+    if (n == 0) return 0;
+    uint64_t low, high;
+    fs_series_extremes(series, &low, &high);
+    uint32_t octave = 0, cell = 0;
+    uint64_t below = 0; /* values in the octaves before this one */
+    uint64_t within = 0; /* and in its cells before this one */
+    for (size_t i = 0; i < count; i++) {
+        uint64_t rank = rank_of(q[i], n);
+        while (octave < FS_OCTAVES - 1 && below + octaves[octave] < rank) {
+            below += octaves[octave++];
+            cell = 0;
+            within = 0;
+        }
+        for (; cell < FS_CELLS - 1; cell++) {
+            uint64_t here = series_cell(series, span, octave, cell);
+            if (below + within + here >= rank) break;
+            within += here;
+        }
+        uint64_t middle = fs_histogram_middle(octave * FS_CELLS + cell);
+        out[i] = middle < low ? low : middle > high ? high : middle;
+    }
+    return n;
+}
+
+uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cells) {
+    turn_all(series);
+    uint64_t count = 0;
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++)
+        for (uint32_t cell = 0; cell < FS_CELLS; cell++) {
+            uint64_t here = series_cell(series, span, octave, cell);
+            cells[octave * FS_CELLS + cell] = here;
+            count += here;
+        }
+    return count;
+}
+
+fs_status fs_series_merge(fs_series *series, fs_series *other) {
+    turn_all(other);
+    fs_histogram *into = fs_series_stripe(series, 0);
+    if (!into) return FS_NO_MEMORY;
+    FOR_EACH_STRIPE(other, from) {
+        for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+            fs_column *source = column_of(from, octave);
+            if (!source) continue;
+            fs_column *target = take_column(into, octave);
+            if (!target) return FS_NO_MEMORY;
+            uint64_t moved = 0;
+            for (uint32_t cell = 0; cell < FS_CELLS; cell++) {
+                uint64_t more = cell_count(source, FS_EVER, cell);
+                fs_tally_add(&target->total[cell], more);
+                moved += more;
+            }
+            fs_tally_add(&target->total_sum, moved);
+        }
+        fs_totals all = {0};
+        fs_slices_ever(&from->slices, &all);
+        fs_tally_add(&into->slices.total.calls, all.calls);
+        fs_tally_add(&into->slices.total.sum, all.sum);
+        fs_tally_add(&into->slices.total.failures, all.failures);
+        fs_tally_add(&into->slices.total.slow, all.slow);
+        fs_tally_add(&into->clipped, fs_load_relaxed(&from->clipped));
+        if (all.calls) {
+            fs_histogram_new_extreme(into, fs_load_relaxed(&from->low));
+            fs_histogram_new_extreme(into, fs_load_relaxed(&from->high));
+        }
+    }
+    return FS_OK;
+}

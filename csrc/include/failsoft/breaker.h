@@ -1,0 +1,183 @@
+/* breaker.h - the circuit breaker.
+ *
+ * What:    decides whether a call may go, and learns from how it ended. One 64-bit word, the gate, holds the whole
+ *          decision, and each transition is one compare-and-swap of it:
+ *
+ *              63          32 31        16 15      3 2   0
+ *              [ generation ] [  count   ] [ flags ] [state]
+ *
+ *          generation  goes up by one at each change of state. A permit carries it; an outcome counts only for the
+ *                      generation that issued its permit, so a late answer never flips a newer state.
+ *          count       consecutive failures (CLOSED, METRICS_ONLY) or consecutive successes (HALF_OPEN). Saturates.
+ *          flags       WATCHED: every outcome must be told (an exact count window is configured).
+ *                      MOVED: this block is no longer the truth; resolve the handle again.
+ *
+ *          A lower half of zero is the common case: closed, no failure pending, nobody watching. The call path reads
+ *          the word, goes, reads it again, and an equal word says that the permit is still good and a success has
+ *          nothing to tell. You pay for failure, not for success.
+ *
+ * States:          acquire                 success              failure                    operator
+ *      CLOSED      go                      count = 0            count + 1, a rule trips:   -> any
+ *                                                               -> OPEN
+ *      OPEN        now < until: refuse     late: dropped        late: dropped              -> any
+ *                  else -> HALF_OPEN
+ *      HALF_OPEN   a free lease: go        count + 1; enough:   -> OPEN                    -> any
+ *                  else refuse             -> CLOSED
+ *      FORCED_OPEN refuse                  dropped              dropped                    -> any
+ *      DISABLED    go                      dropped              dropped                    -> any
+ *      METRICS_ONLY go                     count = 0            count + 1                  -> any
+ *
+ *          Rules, in this order, asked when a failure or a slow call is recorded (a success cannot raise a rate):
+ *          consecutive failures; failure rate; slow rate; a latency quantile is asked by the owner of the histogram
+ *          (fs_breaker_trip). Rates need `minimum_calls` and read the time windows of all series of this breaker, or
+ *          the count window. What happened before the breaker last closed does not count.
+ *
+ *          The end of a wait is a word of its own, {tag of its generation, microseconds}, stored before the gate that
+ *          it belongs to and only over an older tag: whoever sees OPEN sees its wait, whoever dies in between harms
+ *          nobody.
+ *
+ *          Probes are leases. Each of the half-open slots holds {expiry, nonce} and is taken, and given back, by one
+ *          swap. A holder that hangs or dies loses the slot when the lease expires and somebody wants it; its late
+ *          answer then no longer matches the nonce. Nothing can hold a breaker half-open.
+ * Units:   fs_ns, CLOCK_MONOTONIC. Waits end on whole microseconds and leases on 2^14 ns, rounded up.
+ * Threads: everything is lock-free, and nothing waits.
+ * Errors:  fs_breaker_init answers FS_INVALID outside the domain of a field; nothing else can fail.
+ */
+#ifndef FAILSOFT_BREAKER_H
+#define FAILSOFT_BREAKER_H
+
+#include "failsoft/histogram.h"
+
+typedef enum {
+    FS_CLOSED_STATE = 0, FS_OPEN, FS_HALF_OPEN, FS_FORCED_OPEN, FS_DISABLED, FS_METRICS_ONLY, FS_STATES,
+} fs_state;
+
+typedef enum {
+    FS_BECAUSE_NOTHING = 0,
+    FS_BECAUSE_CONSECUTIVE_FAILURES,
+    FS_BECAUSE_FAILURE_RATE,
+    FS_BECAUSE_SLOW_RATE,
+    FS_BECAUSE_LATENCY,
+    FS_BECAUSE_PROBE_FAILED,
+    FS_BECAUSE_WAIT_OVER,
+    FS_BECAUSE_RECOVERED,
+    FS_BECAUSE_OPERATOR,
+} fs_because;
+
+/* 0: refused. Otherwise bit 0 is set: {generation:32, nonce:23, slot+1:8, 1}, slot+1 = 0 for a call that is no probe. */
+typedef uint64_t fs_permit;
+
+#define FS_GATE_STATE UINT64_C(0x7)
+#define FS_GATE_WATCHED UINT64_C(0x8)
+#define FS_GATE_MOVED UINT64_C(0x10)
+#define FS_GATE_FLAGS UINT64_C(0xfff8)
+#define FS_COUNT_MOST 0xffff
+#define FS_PROBES_MOST 64
+
+typedef struct {
+    fs_ns reset_timeout;        /* first wait in OPEN */
+    fs_ns reset_most;           /* waits grow to this at most */
+    fs_ns lease;                /* a probe's life, > 0 */
+    fs_ns slow;                 /* a call this long or longer is slow; FS_FOREVER: none is */
+    fs_ns latency_limit;        /* see fs_breaker_trip; 0: no such rule */
+    double latency_quantile;
+    double reset_growth;        /* >= 1 */
+    double reset_jitter;        /* >= 0; a wait is lengthened by up to this share of itself */
+    double failure_rate;        /* (0, 1]; above 1: no such rule */
+    double slow_rate;
+    uint32_t failure_threshold; /* 0: no such rule */
+    uint32_t success_threshold; /* 1 .. FS_COUNT_MOST */
+    uint32_t half_open_most;    /* 1 .. FS_PROBES_MOST */
+    uint32_t minimum_calls;     /* >= 1 */
+    uint32_t last;              /* size of the count window, 0: rates are over time */
+} fs_breaker_config;
+
+typedef struct {
+    fs_block block;
+    uint64_t gate;
+    uint64_t until;                      /* {microseconds:48, generation:16} */
+    uint32_t reopenings;                 /* consecutive, from HALF_OPEN */
+    uint32_t because;                    /* fs_because of the last change */
+    fs_ns changed;                       /* when */
+    fs_span series;                      /* first series that reports here, 0: none */
+    uint32_t nonce;
+    uint32_t failures;                   /* consecutive ones when it last opened from CLOSED */
+    uint32_t unused;
+    fs_breaker_config config;
+    fs_totals before;                    /* what the series had ever seen when the breaker last closed */
+    uint64_t salt;                       /* decorrelates waits of processes that trip together */
+    uint64_t lease[FS_PROBES_MOST];      /* {expiry:44, nonce:20}; 0: free */
+    fs_last last;
+} fs_breaker;
+
+_Static_assert(sizeof(fs_breaker) % 8 == 0, "the breaker is part of the layout");
+
+/* A change of state that a call brought about, for whoever tells listeners. from == to: nothing changed. */
+typedef struct {
+    fs_state from, to;
+    fs_because because;
+    uint32_t generation;
+    uint32_t failures;
+} fs_change;
+
+typedef struct {
+    fs_state state;
+    fs_because because;
+    uint32_t generation;
+    uint32_t failures;      /* consecutive, or those that tripped it */
+    uint32_t probes;        /* leases held at `now` */
+    fs_totals totals;       /* that the rates are read from */
+    fs_ns retry_after;      /* until the wait is over; 0: over; FS_FOREVER: no wait runs */
+    fs_ns changed;
+} fs_breaker_status;
+
+static inline fs_state fs_gate_state(uint64_t gate) { return (fs_state)(gate & FS_GATE_STATE); }
+static inline uint32_t fs_gate_count(uint64_t gate) { return (uint32_t)(gate >> 16) & FS_COUNT_MOST; }
+static inline uint32_t fs_gate_generation(uint64_t gate) { return (uint32_t)(gate >> 32); }
+
+/* Nothing stands in the way and nothing has to be told. */
+static inline bool fs_gate_clear(uint64_t gate) { return (uint32_t)gate == 0; }
+
+static inline uint64_t fs_breaker_gate(const fs_breaker *breaker) { return fs_load_acquire(&breaker->gate); }
+
+/* The permit of a call that went through a clear gate. */
+static inline fs_permit fs_permit_of(uint64_t gate) { return (gate & ~UINT64_C(0xffffffff)) | 1; }
+static inline uint32_t fs_permit_generation(fs_permit permit) { return (uint32_t)(permit >> 32); }
+static inline uint32_t fs_permit_slot(fs_permit permit) { return (uint32_t)(permit >> 1) & 0xff; }
+
+/* A breaker of its own block, closed. NULL: no room. The config must have passed fs_breaker_check. */
+fs_breaker *fs_breaker_take(fs_arena *arena, const fs_breaker_config *config, fs_ns now);
+void fs_breaker_free(fs_breaker *breaker);
+fs_status fs_breaker_check(const fs_breaker_config *config);
+
+/* Let a series report here, for the rates. */
+void fs_breaker_adopt(fs_breaker *breaker, fs_series *series);
+
+/* May a call go? The gate is not clear, or the caller wants a permit. */
+fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change);
+
+/* How it ended, once for each permit. The caller has recorded the call in its series before. `duration` decides
+ * about slow; 0 where it is not known. Ignoring gives a probe's lease back and counts nothing. */
+void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change);
+void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change);
+void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit);
+
+/* Open a closed breaker for a reason found elsewhere (a latency quantile), if `permit` is of its generation. */
+void fs_breaker_trip(fs_breaker *breaker, fs_permit permit, fs_because because, fs_ns now, fs_change *change);
+
+/* What an operator says. To CLOSED starts afresh; to the state it is in already changes nothing (CLOSED excepted). */
+void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change *change);
+
+/* Until the wait is over; 0: it is; FS_FOREVER: no wait runs. */
+fs_ns fs_breaker_retry_after(const fs_breaker *breaker, fs_ns now);
+
+/* Apply the latency rule, if there is one: the quantile of what `series` holds within its window. */
+void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit permit, fs_ns now, fs_change *change);
+
+void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status);
+
+/* Move the breaker to a new block: leases, counts and state go along, the old block forwards. NULL: no room, nothing
+ * has changed. Outcomes that other threads record during the move may be lost; callers keep them out where they can. */
+fs_breaker *fs_breaker_move(fs_breaker *breaker);
+
+#endif

@@ -1,0 +1,198 @@
+/* histogram.h - latency percentiles, since the start and over a rolling window.
+ *
+ * What:    log-linear buckets, as in HdrHistogram and hg64 (Tony Finch, dotat.at, 2022): a value's octave by one count
+ *          of leading zeros, then FS_CELLS equal cells within it. A cell is 1/64 of its octave wide, and reporting its
+ *          middle errs by at most 0.79 %; values below 2 * FS_CELLS ns are exact.
+ *
+ *              fs_histogram    slices (calls, failures, sums), seen minimum and maximum, 37 column spans
+ *              column          one octave: live cells, the closed slices' cells, their sum, cells since the start
+ *
+ *          Columns are taken from the arena when an octave is first seen: a real operation touches 4 to 10 of 37.
+ *          Recording is one increment in a live cell. At a turn of the slices the live cells are added to the sums
+ *          and the expired ones subtracted, so a read never adds up slices. All asked quantiles come from one pass:
+ *          whole columns first, then the cells of those that hold an answer.
+ *
+ *          fs_series is one histogram a writer: one on ordinary builds, FS_STRIPES on builds without the GIL, where
+ *          threads spread over stripes so that they do not fight for one line. Readers add the stripes up.
+ * States:  a series is idle (no histogram taken yet) until its first record.
+ * Units:   ns in, ns out. Values above FS_VALUE_MOST (73 minutes) count there, and in `clipped`.
+ * Threads: record from any thread; turn and read from any thread. A read while others write is exact for what had
+ *          been recorded when it began and may include some of what came since.
+ * Errors:  none on the path. Where the arena has no room for a column, the call is counted and its latency is not.
+ */
+#ifndef FAILSOFT_HISTOGRAM_H
+#define FAILSOFT_HISTOGRAM_H
+
+#include "failsoft/window.h"
+
+#define FS_CELL_BITS 6
+#define FS_CELLS (1 << FS_CELL_BITS)
+#define FS_VALUE_BITS 42
+#define FS_VALUE_MOST ((UINT64_C(1) << FS_VALUE_BITS) - 1)
+#define FS_OCTAVES (FS_VALUE_BITS - FS_CELL_BITS + 1)
+
+/* A live cell that reaches this closes its slice early: five such slices still add up in 32 bits. */
+#define FS_CELL_FULL (UINT32_C(1) << 29)
+
+#if FS_MANY_WRITERS
+#define FS_STRIPES 16
+#else
+#define FS_STRIPES 1
+#endif
+
+typedef struct {
+    fs_block block;
+    uint32_t live[FS_CELLS];
+    uint32_t closed[FS_CELLS];             /* sum over the closed slices */
+    uint32_t slice[FS_CLOSED][FS_CELLS];
+    uint64_t total[FS_CELLS];              /* all closed slices since the start */
+    uint64_t total_sum;                    /* of total[] */
+    uint32_t closed_sum;                   /* of closed[] */
+    uint32_t unused;
+} fs_column;
+
+typedef struct {
+    fs_block block;
+    uint64_t low;                /* seen minimum, UINT64_MAX before the first value */
+    uint64_t high;               /* seen maximum */
+    fs_slices slices;
+    fs_span column[FS_OCTAVES];  /* from this block, 0: octave not seen */
+    uint32_t clipped;            /* values above FS_VALUE_MOST, or without room for a column */
+} fs_histogram;
+
+/* Events of an operation that are not latencies, by name. */
+typedef enum {
+    FS_RETRIES = 0, FS_FALLBACKS, FS_DEDUPLICATED, FS_REJECTED, FS_TIMEOUTS, FS_IGNORED, FS_UNRECORDED, FS_EVENTS,
+} fs_event_kind;
+
+typedef struct {
+    fs_block block;
+    fs_ns window;
+    fs_ns began;
+    fs_span stripe[FS_STRIPES];  /* from this block, 0: not taken yet */
+    fs_span next;                /* the next series of the same breaker, 0: last */
+    uint32_t events[FS_EVENTS];
+} fs_series;
+
+_Static_assert(sizeof(fs_histogram) <= 512 + 64, "an idle histogram stays small");
+_Static_assert(sizeof(fs_column) == 16 + 256 * 7 + 512 + 16, "a column is part of the layout");
+
+/* Where a value lies: `index` counts all cells of all columns in a row. */
+static inline uint32_t fs_histogram_index(uint64_t ns) {
+    uint32_t shift = (uint32_t)(63 - FS_CELL_BITS) - (uint32_t)__builtin_clzll(ns | FS_CELLS);
+    return (uint32_t)(ns >> shift) + (shift << FS_CELL_BITS);
+}
+
+static inline uint32_t fs_histogram_octave(uint32_t index) { return index >> FS_CELL_BITS; }
+
+static inline uint32_t fs_histogram_cell(uint32_t index) { return index & (FS_CELLS - 1); }
+
+/* The middle of a cell. */
+static inline uint64_t fs_histogram_middle(uint32_t index) {
+    uint32_t octave = fs_histogram_octave(index);
+    uint32_t shift = octave > 0 ? octave - 1 : 0;
+    uint64_t lowest = (uint64_t)(index - (shift << FS_CELL_BITS)) << shift;
+    return lowest + ((UINT64_C(1) << shift) >> 1);
+}
+
+/* A fresh histogram with a window of `length`. NULL: no room. */
+fs_histogram *fs_histogram_take(fs_arena *arena, fs_ns length, fs_ns now);
+
+/* Free it with its columns. */
+void fs_histogram_free(fs_histogram *histogram);
+
+/* The cold thirds of recording: a column seen for the first time, a cell that is full, a new extreme. */
+void fs_histogram_new_column(fs_histogram *histogram, uint64_t ns);
+void fs_histogram_cell_full(fs_histogram *histogram);
+void fs_histogram_new_extreme(fs_histogram *histogram, uint64_t ns);
+
+/* Move the slices on if the live one is over. */
+void fs_histogram_turn(fs_histogram *histogram, fs_ns now, fs_ticks stamp);
+
+/* Count one value, at most FS_VALUE_MOST. The caller has seen to the turn. */
+static inline void fs_histogram_count(fs_histogram *histogram, uint64_t ns) {
+    uint32_t index = fs_histogram_index(ns);
+    fs_span column = fs_load_relaxed(&histogram->column[fs_histogram_octave(index)]);
+    if (FS_UNLIKELY((ns < fs_load_relaxed(&histogram->low)) | (ns > fs_load_relaxed(&histogram->high))))
+        fs_histogram_new_extreme(histogram, ns);
+    fs_tally_add(&histogram->slices.live.calls, 1);
+    fs_tally_add(&histogram->slices.live.sum, ns);
+    if (FS_UNLIKELY(column == 0)) {
+        fs_histogram_new_column(histogram, ns);
+        return;
+    }
+    uint32_t *cell = &((fs_column *)fs_arena_follow(histogram, column))->live[fs_histogram_cell(index)];
+    fs_tally_add(cell, 1);
+    if (FS_UNLIKELY(fs_load_relaxed(cell) >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
+}
+
+/* Count one value of any size at a time; `now` is read only when the slice is over. */
+static inline void fs_histogram_record(fs_histogram *histogram, uint64_t ns, fs_ticks stamp) {
+    if (FS_UNLIKELY(fs_slices_due(&histogram->slices, stamp))) fs_histogram_turn(histogram, fs_now(), stamp);
+    if (FS_UNLIKELY(ns > FS_VALUE_MOST)) {
+        fs_tally_add(&histogram->clipped, 1);
+        ns = FS_VALUE_MOST;
+    }
+    fs_histogram_count(histogram, ns);
+}
+
+/* Count many at once; negative values count as 0 and are returned as a number. */
+size_t fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp);
+
+/* Say of a call just counted that it failed, or was slow. */
+static inline void fs_histogram_outcome(fs_histogram *histogram, bool failed, bool slow) {
+    if (failed) fs_tally_add(&histogram->slices.live.failures, 1);
+    if (slow) fs_tally_add(&histogram->slices.live.slow, 1);
+}
+
+/* Count a call whose duration nobody knows. */
+static inline void fs_histogram_note(fs_histogram *histogram, fs_ticks stamp, bool failed, bool slow) {
+    if (FS_UNLIKELY(fs_slices_due(&histogram->slices, stamp))) fs_histogram_turn(histogram, fs_now(), stamp);
+    fs_tally_add(&histogram->slices.live.calls, 1);
+    fs_histogram_outcome(histogram, failed, slow);
+}
+
+/* An idle series, and its end. */
+fs_series *fs_series_take(fs_arena *arena, fs_ns window, fs_ns now);
+void fs_series_free(fs_series *series);
+
+/* The histogram of a stripe (0 .. FS_STRIPES-1), taken now if need be. NULL: no room. */
+fs_histogram *fs_series_stripe(fs_series *series, uint32_t stripe);
+
+/* The stripe, if it has been taken. */
+static inline fs_histogram *fs_series_have(const fs_series *series, uint32_t stripe) {
+    fs_span span = fs_load_acquire(&series->stripe[stripe]);
+    return span ? (fs_histogram *)fs_arena_follow(series, span) : NULL;
+}
+
+/* Add to *totals what the series has seen within its window at `now`, or since the start. */
+void fs_series_recent(const fs_series *series, fs_ns now, fs_totals *totals);
+void fs_series_ever(const fs_series *series, fs_totals *totals);
+
+/* Seen minimum and maximum; UINT64_MAX and 0 where nothing was. */
+void fs_series_extremes(const fs_series *series, uint64_t *low, uint64_t *high);
+
+/* Count an event. */
+static inline void fs_series_note(fs_series *series, fs_event_kind kind, uint32_t count) {
+    fs_tally_add(&series->events[kind], count);
+}
+
+/* Bytes of the arena that a series holds. */
+size_t fs_series_bytes(const fs_series *series);
+
+/* Values above the range or without room for a column. */
+uint64_t fs_series_clipped(const fs_series *series);
+
+typedef enum { FS_EVER = 0, FS_RECENT } fs_span_of_time;
+
+/* The value below which a share q of what was seen lies, for `count` ascending q in [0, 1], in one pass: the
+ * ceil(q * n)-th smallest, within 0.79 %. Turns the slices first. Answers n; 0 leaves `out` alone. */
+uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out);
+
+/* The counts of all cells, FS_OCTAVES * FS_CELLS of them, and what they add up to. */
+uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cells);
+
+/* Add what `other` has ever seen to what `series` has. FS_NO_MEMORY leaves a part of it added. */
+fs_status fs_series_merge(fs_series *series, fs_series *other);
+
+#endif

@@ -1,0 +1,496 @@
+/* The awaitable: what an AsyncGuard returns, and a coroutine to everybody who looks.
+ *
+ *   NEW --first send--> RUNNING --returned--> DONE
+ *    |                    |------raised, nothing to recover--> DONE
+ *    |                    '------raised--> RECOVERING --returned/raised--> DONE
+ *    '--refused--> DONE, or RECOVERING where fallbacks are
+ *
+ * NEW holds no permit: the gate is passed at the first send, so a coroutine that is never awaited holds nothing up. It
+ * joins the garbage collector at its first suspension, when others can first refer to it from a cycle of their own
+ * making (a pending task whose loop is dropped); calls that never suspend save that cost. In RECOVERING it drives a
+ * coroutine of recovery.py instead of the user's. */
+#include "stop.h"
+
+#include <structmember.h>
+
+typedef enum { NEW = 0, RUNNING, RECOVERING, DONE } stage;
+
+#define STASH 4 /* arguments kept inline; more go into a tuple */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *inner;           /* what is driven: the user's coroutine, or recovery's */
+    sendfunc send;             /* inner's own am_send, or PyIter_Send */
+    fs_guard *guard;
+    fs_permit permit;
+    uint64_t gate;
+    fs_ticks start;
+    fs_ticks deadline;         /* for remaining() */
+    fs_ns until;               /* CLOCK_MONOTONIC bound on the attempt, FS_FOREVER: none but the guard's */
+    PyObject *timer;           /* armed at the first suspension; NULL: none */
+    PyObject *names;           /* keyword names of the call, as in a vectorcall */
+    PyObject *packed;          /* all argument values where they do not fit the stash */
+    PyObject *stash[STASH];
+    PyObject *weakrefs;
+    uint8_t positional;        /* of stash; packed knows its own from names */
+    uint8_t stashed;
+    uint8_t stage;
+    uint8_t mode;
+    bool tracked;
+    bool running;
+    bool has_arguments;
+} fs_awaitable;
+
+#if FS_MANY_WRITERS
+/* Allocation is per thread there already. */
+static fs_awaitable *take_free(void) { return NULL; }
+static bool give_free(fs_awaitable *Py_UNUSED(a)) { return false; }
+#else
+#define FREE_MOST 64
+static fs_awaitable *free_list[FREE_MOST];
+static int free_count;
+
+static fs_awaitable *take_free(void) {
+    if (free_count == 0) return NULL;
+    fs_awaitable *a = free_list[--free_count];
+    _Py_NewReference((PyObject *)a);
+    return a;
+}
+
+static bool give_free(fs_awaitable *a) {
+    if (free_count == FREE_MOST) return false;
+    free_list[free_count++] = a;
+    return true;
+}
+#endif
+
+#ifdef FS_KEEPS_STOP
+PyObject *fs_stop_kept;
+#endif
+
+static bool keep_arguments(fs_awaitable *a, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    Py_ssize_t positional = PyVectorcall_NARGS(nargsf);
+    Py_ssize_t all = positional + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    a->has_arguments = true;
+    a->names = Py_XNewRef(kwnames);
+    if (FS_LIKELY(all <= STASH)) {
+        for (Py_ssize_t i = 0; i < all; i++) a->stash[i] = Py_NewRef(args[i]);
+        a->positional = (uint8_t)positional;
+        a->stashed = (uint8_t)all;
+        return true;
+    }
+    a->packed = PyTuple_New(all);
+    if (!a->packed) return false;
+    for (Py_ssize_t i = 0; i < all; i++) PyTuple_SET_ITEM(a->packed, i, Py_NewRef(args[i]));
+    return true;
+}
+
+/* (args, kwargs) as recovery wants them; None where none were kept. */
+static PyObject *arguments_of(fs_awaitable *a) {
+    if (!a->has_arguments) return Py_NewRef(Py_None);
+    if (!a->packed) return fs_arguments_pack(a->stash, a->positional, a->names);
+    Py_ssize_t named = a->names ? PyTuple_GET_SIZE(a->names) : 0;
+    size_t positional = (size_t)(PyTuple_GET_SIZE(a->packed) - named);
+    return fs_arguments_pack(((PyTupleObject *)a->packed)->ob_item, positional, a->names);
+}
+
+static void drop_arguments(fs_awaitable *a) {
+    for (uint8_t i = 0; i < a->stashed; i++) Py_CLEAR(a->stash[i]);
+    a->stashed = 0;
+    a->has_arguments = false;
+    Py_CLEAR(a->names);
+    Py_CLEAR(a->packed);
+}
+
+/* Steals `inner`. */
+static void drive_this(fs_awaitable *a, PyObject *inner) {
+    PyAsyncMethods *async = Py_TYPE(inner)->tp_as_async;
+    a->send = async && async->am_send ? async->am_send : PyIter_Send;
+    Py_XSETREF(a->inner, inner);
+}
+
+/* The iterator behind an awaitable; coroutines are their own. */
+static PyObject *iterator_of(PyObject *awaitable) {
+    if (PyCoro_CheckExact(awaitable) || Py_TYPE(awaitable) == &fs_awaitable_type) return Py_NewRef(awaitable);
+    PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
+    if (async && async->am_await) return async->am_await(awaitable);
+    if (PyGen_CheckExact(awaitable)) return Py_NewRef(awaitable); /* types.coroutine */
+    PyErr_Format(PyExc_TypeError, "a guarded coroutine function returned %.100s, which can't be awaited",
+                 Py_TYPE(awaitable)->tp_name);
+    return NULL;
+}
+
+PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
+                           size_t nargsf, PyObject *kwnames) {
+    PyObject *iterator = iterator_of(inner);
+    if (FS_UNLIKELY(!iterator)) return NULL;
+    fs_awaitable *a = take_free();
+    if (!a) {
+        a = PyObject_GC_New(fs_awaitable, &fs_awaitable_type);
+        if (!a) {
+            Py_DECREF(iterator);
+            return NULL;
+        }
+        memset((char *)a + sizeof(PyObject), 0, sizeof *a - sizeof(PyObject));
+    }
+    drive_this(a, iterator);
+    a->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
+    a->until = until;
+    a->mode = (uint8_t)(mode | FS_ASYNC);
+    a->stage = NEW;
+    if (guard->keeps_arguments && mode != FS_ATTEMPT && !keep_arguments(a, args, nargsf, kwnames)) {
+        Py_DECREF(a);
+        return NULL;
+    }
+    return (PyObject *)a;
+}
+
+/* Close what will not be run any more; a coroutine that was never started goes without a warning. */
+static void close_inner(fs_awaitable *a) {
+    PyObject *closed = PyObject_CallMethod(a->inner, "close", NULL);
+    if (closed)
+        Py_DECREF(closed);
+    else if (PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear(); /* iterators of futures have no close */
+    else
+        PyErr_WriteUnraisable(a->inner);
+}
+
+static fs_ns shorter(fs_ns a, fs_ns b) { return a < b ? a : b; }
+
+/* The first suspension: from here on somebody else may hold us, and time may pass without us. */
+static void suspended(fs_awaitable *a) {
+    PyObject_GC_Track((PyObject *)a);
+    a->tracked = true;
+    if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return;
+    fs_ns spent = fs_ticks_to_ns(fs_stamp() - a->start);
+    fs_ns left = a->guard->reach > spent ? a->guard->reach - spent : 0;
+    if (a->until != FS_FOREVER) {
+        fs_ns now = fs_now();
+        left = shorter(left, a->until > now ? a->until - now : 0);
+    }
+    a->timer = PyObject_CallMethod(a->guard->recovery, "arm", "d", (double)left * 1e-9);
+    if (!a->timer) PyErr_WriteUnraisable(a->guard->recovery);
+    if (a->timer == Py_None) Py_CLEAR(a->timer);
+}
+
+/* Disarm the timer, tell it how the attempt ended (an exception, or NULL), and hear what to raise instead: a new
+ * reference, or NULL for what it was. */
+static PyObject *disarm(fs_awaitable *a, PyObject *exception) {
+    PyObject *timer = a->timer;
+    a->timer = NULL;
+    PyObject *instead = PyObject_CallMethod(timer, "finish", "O", exception ? exception : Py_None);
+    if (!instead) PyErr_WriteUnraisable(timer);
+    Py_DECREF(timer);
+    if (instead == Py_None) Py_CLEAR(instead);
+    return instead;
+}
+
+static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result);
+
+/* Go on with a coroutine of recovery's. Steals it. */
+static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **result) {
+    drive_this(a, coroutine);
+    a->stage = RECOVERING;
+    a->deadline = fs_ns_add(a->start, fs_ns_to_ticks(a->guard->overall));
+    drop_arguments(a);
+    return drive(a, Py_None, result);
+}
+
+static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
+    a->stage = DONE;
+    *result = answer;
+    return answer ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
+static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, fs_ticks end, PyObject **result) {
+    if (a->timer) Py_XDECREF(disarm(a, NULL));
+    PyObject *answer;
+    if (a->guard->judge) {
+        PyObject *arguments = arguments_of(a);
+        bool judged = fs_guard_judge(a->guard, a->mode, value, a->permit, took, arguments, &answer);
+        Py_XDECREF(arguments);
+        if (judged) {
+            Py_DECREF(value);
+            bool final = !answer || fs_mode_of(a->mode) == FS_ATTEMPT;
+            return final ? done(a, answer, result) : recover(a, answer, result);
+        }
+    }
+    return done(a, fs_guard_succeeded(a->guard, a->mode, value, a->permit, a->gate, took, end), result);
+}
+
+static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result) {
+    fs_guard *guard = a->guard;
+    if (a->stage == RECOVERING) {
+        bool raises = fs_mode_of(a->mode) == FS_RAISE;
+        return done(a, raises ? fs_guard_unpack(value) : value, result);
+    }
+    fs_ticks end = fs_stamp();
+    fs_ns took = fs_ticks_to_ns(end - a->start);
+    fs_histogram *histogram = fs_guard_histogram(guard);
+#if FS_MANY_WRITERS
+    bool due = histogram == NULL || fs_slices_due(&histogram->slices, end);
+#else
+    bool due = fs_slices_due(&histogram->slices, end);
+#endif
+    bool told = (took >= guard->limit) | (fs_breaker_gate(guard->breaker) != a->gate) | due;
+    if (FS_UNLIKELY(told | (a->timer != NULL) | (guard->judge != NULL) | (a->mode != (FS_RAISE | FS_ASYNC)) |
+                    !fs_gate_clear(a->gate)))
+        return finished_slow(a, value, took, end, result);
+    fs_histogram_count(histogram, took);
+    a->stage = DONE;
+    *result = value;
+    return PYGEN_RETURN;
+}
+
+/* An exception is set. */
+static PySendResult raised(fs_awaitable *a, PyObject **result) {
+    if (a->stage == RECOVERING) return done(a, NULL, result);
+    fs_ticks end = fs_stamp();
+    fs_ns took = fs_ticks_to_ns(end - a->start);
+    if (a->timer) {
+        PyObject *exception = fs_exception_take();
+        PyObject *instead = disarm(a, exception);
+        if (instead) {
+            Py_DECREF(exception);
+            exception = instead;
+        }
+        fs_exception_put(exception);
+    }
+    PyObject *exception = fs_exception_take();
+    PyObject *arguments = PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception) ? arguments_of(a) : NULL;
+    fs_exception_put(exception);
+    PyObject *answer = fs_guard_failed(a->guard, a->mode, a->permit, took, end, arguments);
+    Py_XDECREF(arguments);
+    bool final = !answer || fs_mode_of(a->mode) == FS_ATTEMPT;
+    return final ? done(a, answer, result) : recover(a, answer, result);
+}
+
+static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
+    a->running = true;
+    fs_ticks outer = fs_frame_push(a->deadline);
+    PySendResult status = a->send(a->inner, arg, result);
+    fs_frame_deadline = outer;
+    a->running = false;
+    if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
+    if (status == PYGEN_ERROR) return raised(a, result);
+    if (FS_UNLIKELY(!a->tracked)) suspended(a);
+    return PYGEN_NEXT;
+}
+
+/* Pass the gate, or be refused: then *result and the answer are final. */
+static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
+    fs_guard *guard = a->guard;
+    a->gate = fs_breaker_gate(guard->breaker);
+    a->permit = FS_LIKELY(fs_gate_clear(a->gate)) ? fs_permit_of(a->gate) : fs_guard_admit(guard, &a->gate);
+    a->start = fs_stamp();
+    if (FS_UNLIKELY(a->permit == 0)) {
+        close_inner(a);
+        PyObject *arguments = arguments_of(a);
+        PyObject *answer = fs_guard_refused(guard, a->mode, arguments);
+        Py_XDECREF(arguments);
+        bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
+        *status = final ? done(a, answer, result) : recover(a, answer, result);
+        return false;
+    }
+    a->deadline = fs_guard_deadline(guard, a->start);
+    if (FS_UNLIKELY(a->until != FS_FOREVER)) {
+        fs_ns now = fs_now();
+        fs_ns left = a->until > now ? a->until - now : 0;
+        a->deadline = shorter(a->deadline, a->start + fs_ns_to_ticks(left));
+    }
+    a->stage = RUNNING;
+    return true;
+}
+
+/* May it be driven now? With the words a coroutine uses. */
+static bool usable(fs_awaitable *a) {
+    if (FS_UNLIKELY(a->running)) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return false;
+    }
+    if (FS_UNLIKELY(a->stage == DONE)) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return false;
+    }
+    return true;
+}
+
+static PySendResult awaitable_send(PyObject *self, PyObject *arg, PyObject **result) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    *result = NULL;
+    if (FS_UNLIKELY(!usable(a))) return PYGEN_ERROR;
+    if (a->stage == NEW) {
+        if (FS_UNLIKELY(arg != Py_None)) {
+            PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
+            return PYGEN_ERROR;
+        }
+        PySendResult status;
+        if (FS_UNLIKELY(!begin(a, result, &status))) return status;
+    }
+    return drive(a, arg, result);
+}
+
+/* As tp_iternext and the methods answer: a yielded object, or NULL with StopIteration or the error. */
+static PyObject *as_iterator(PySendResult status, PyObject *result) {
+    if (status == PYGEN_NEXT) return result;
+    if (status == PYGEN_RETURN) fs_stop(result);
+    return NULL;
+}
+
+static PyObject *awaitable_iternext(PyObject *self) {
+    PyObject *result;
+    PySendResult status = awaitable_send(self, Py_None, &result);
+    return as_iterator(status, result);
+}
+
+/* Methods must raise StopIteration for None too. */
+static PyObject *as_method(PySendResult status, PyObject *result) {
+    bool none = status == PYGEN_RETURN && result == Py_None;
+    PyObject *answer = as_iterator(status, result);
+    if (none) PyErr_SetNone(PyExc_StopIteration);
+    return answer;
+}
+
+static PyObject *awaitable_send_method(PyObject *self, PyObject *arg) {
+    PyObject *result;
+    PySendResult status = awaitable_send(self, arg, &result);
+    return as_method(status, result);
+}
+
+static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    if (!usable(a)) return NULL;
+    PyObject *method = PyObject_GetAttrString(a->inner, "throw");
+    if (!method) return NULL;
+    a->running = true;
+    fs_ticks outer = fs_frame_push(a->stage == NEW ? FS_FOREVER : a->deadline);
+    PyObject *yielded = PyObject_CallObject(method, args);
+    fs_frame_deadline = outer;
+    a->running = false;
+    Py_DECREF(method);
+    if (a->stage == NEW) { /* never began, so there is nothing to settle */
+        a->stage = DONE;
+        return yielded;
+    }
+    if (yielded) return yielded;
+    PyObject *result = NULL;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) return as_method(raised(a, &result), result);
+    PyObject *stop = fs_exception_take();
+    PyObject *value = Py_NewRef(((PyStopIterationObject *)stop)->value ? ((PyStopIterationObject *)stop)->value : Py_None);
+    Py_DECREF(stop);
+    PySendResult status = finished(a, value, &result);
+    return as_method(status, result);
+}
+
+/* What an attempt that ends without an outcome leaves behind. */
+static void abandon(fs_awaitable *a) {
+    if (a->stage == RUNNING) fs_guard_settle(a->guard, a->permit, 0, FS_IGNORED_OUTCOME, 0, 0);
+    a->stage = DONE;
+    if (a->timer) Py_XDECREF(disarm(a, NULL));
+}
+
+static PyObject *awaitable_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    if (a->stage == DONE) Py_RETURN_NONE;
+    if (!usable(a)) return NULL;
+    a->running = true;
+    PyObject *closed = PyObject_CallMethod(a->inner, "close", NULL);
+    a->running = false;
+    PyObject *raised_by_close = closed ? NULL : fs_exception_take();
+    abandon(a);
+    if (raised_by_close) fs_exception_put(raised_by_close);
+    return closed;
+}
+
+static int awaitable_traverse(PyObject *self, visitproc visit, void *arg) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    Py_VISIT(a->inner);
+    Py_VISIT(a->guard);
+    Py_VISIT(a->timer);
+    Py_VISIT(a->names);
+    Py_VISIT(a->packed);
+    for (uint8_t i = 0; i < a->stashed; i++) Py_VISIT(a->stash[i]);
+    return 0;
+}
+
+static int awaitable_clear(PyObject *self) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    abandon(a);
+    drop_arguments(a);
+    Py_CLEAR(a->inner);
+    return 0;
+}
+
+static void awaitable_dealloc(PyObject *self) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    if (a->tracked) PyObject_GC_UnTrack(self);
+    if (a->weakrefs) PyObject_ClearWeakRefs(self);
+    if (FS_UNLIKELY(a->stage == RUNNING || a->timer)) {
+        /* We may be dying while an exception passes through; settling must not disturb it. */
+        PyObject *passing = fs_exception_take();
+        abandon(a);
+        if (passing) fs_exception_put(passing);
+    }
+    a->stage = DONE;
+    if (a->has_arguments) drop_arguments(a);
+    Py_CLEAR(a->inner);
+    Py_CLEAR(a->guard);
+    fs_stop_forget();
+    a->tracked = false;
+    if (!give_free(a)) PyObject_GC_Del(self);
+}
+
+static PyObject *awaitable_self(PyObject *self) { return Py_NewRef(self); }
+
+static PyObject *awaitable_repr(PyObject *self) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    return PyUnicode_FromFormat("<failsoft guarded %R>", a->inner ? a->inner : Py_None);
+}
+
+/* What coroutines show of themselves, shown of the inner one. */
+static PyObject *get_of_inner(PyObject *self, void *name) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    PyObject *value = a->inner ? PyObject_GetAttrString(a->inner, name) : NULL;
+    if (value) return value;
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef awaitable_methods[] = {
+    {"send", awaitable_send_method, METH_O, "As of a coroutine."},
+    {"throw", awaitable_throw, METH_VARARGS, "As of a coroutine."},
+    {"close", awaitable_close, METH_NOARGS, "As of a coroutine."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef awaitable_getset[] = {
+    {"__name__", get_of_inner, NULL, NULL, "__name__"},
+    {"__qualname__", get_of_inner, NULL, NULL, "__qualname__"},
+    {"cr_await", get_of_inner, NULL, NULL, "cr_await"},
+    {"cr_code", get_of_inner, NULL, NULL, "cr_code"},
+    {"cr_frame", get_of_inner, NULL, NULL, "cr_frame"},
+    {"cr_origin", get_of_inner, NULL, NULL, "cr_origin"},
+    {"cr_running", get_of_inner, NULL, NULL, "cr_running"},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyAsyncMethods awaitable_async = {.am_await = awaitable_self, .am_send = awaitable_send};
+
+PyTypeObject fs_awaitable_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.Awaitable",
+    .tp_doc = "A guarded coroutine in flight.",
+    .tp_basicsize = sizeof(fs_awaitable),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_dealloc = awaitable_dealloc,
+    .tp_traverse = awaitable_traverse,
+    .tp_clear = awaitable_clear,
+    .tp_repr = awaitable_repr,
+    .tp_as_async = &awaitable_async,
+    .tp_iter = awaitable_self,
+    .tp_iternext = awaitable_iternext,
+    .tp_methods = awaitable_methods,
+    .tp_getset = awaitable_getset,
+    .tp_weaklistoffset = offsetof(fs_awaitable, weakrefs),
+};

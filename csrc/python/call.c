@@ -1,0 +1,328 @@
+#include "guard.h"
+
+/* Names of what is called in recovery.py, made once. */
+static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_async, *name_judged,
+    *name_judged_async, *name_announce;
+
+int fs_call_setup(void) {
+    struct { PyObject **name; const char *text; } all[] = {
+        {&name_failed, "failed"},   {&name_failed_async, "failed_async"},   {&name_refused, "refused"},
+        {&name_judged, "judged"},   {&name_refused_async, "refused_async"}, {&name_judged_async, "judged_async"},
+        {&name_announce, "_announce"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (!(*all[i].name = PyUnicode_InternFromString(all[i].text))) return -1;
+    return 0;
+}
+
+PyObject *fs_exception_take(void) {
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (!type) return NULL;
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback) PyException_SetTraceback(value, traceback);
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+void fs_exception_put(PyObject *exception) {
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exception);
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), exception, PyException_GetTraceback(exception));
+#endif
+}
+
+/* Something of ours has raised where a caller's result is at stake: say so once, and let the caller's result be. An
+ * interrupt is not lost: it comes back at the next chance. */
+static void report_and_clear(PyObject *where) {
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    } else {
+        PyErr_WriteUnraisable(where);
+    }
+}
+
+PyObject *fs_arguments_pack(PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    Py_ssize_t count = PyVectorcall_NARGS(nargsf);
+    PyObject *positional = PyTuple_New(count), *named = PyDict_New();
+    if (!positional || !named) goto failed;
+    for (Py_ssize_t i = 0; i < count; i++) PyTuple_SET_ITEM(positional, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); i++)
+        if (PyDict_SetItem(named, PyTuple_GET_ITEM(kwnames, i), args[count + i]) < 0) goto failed;
+    PyObject *packed = PyTuple_Pack(2, positional, named);
+    Py_DECREF(positional);
+    Py_DECREF(named);
+    return packed;
+failed:
+    Py_XDECREF(positional);
+    Py_XDECREF(named);
+    return NULL;
+}
+
+fs_breaker *fs_guard_breaker(fs_guard *guard) {
+    fs_breaker *breaker = fs_load_acquire(&guard->breaker);
+    if (FS_LIKELY(!(fs_breaker_gate(breaker) & FS_GATE_MOVED))) return breaker;
+    breaker = fs_load_acquire(guard->truth);
+    fs_store_release(&guard->breaker, breaker);
+    return breaker;
+}
+
+static void announce(fs_guard *guard, const fs_change *change) {
+    if (FS_LIKELY(change->generation == 0)) return;
+    PyObject *parts[6] = {guard->owner, PyLong_FromLong(change->from), PyLong_FromLong(change->to),
+                          PyLong_FromLong(change->because), PyLong_FromUnsignedLong(change->generation),
+                          PyLong_FromUnsignedLong(change->failures)};
+    PyObject *done = NULL;
+    if (parts[1] && parts[2] && parts[3] && parts[4] && parts[5])
+        done = PyObject_VectorcallMethod(name_announce, parts, 6, NULL);
+    if (!done) report_and_clear(guard->owner);
+    Py_XDECREF(done);
+    for (int i = 1; i < 6; i++) Py_XDECREF(parts[i]);
+}
+
+fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate) {
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    *gate = fs_breaker_gate(breaker);
+    if (fs_gate_clear(*gate)) return fs_permit_of(*gate);
+    fs_change change = {0};
+    fs_permit permit = fs_breaker_acquire(breaker, fs_now(), &change);
+    announce(guard, &change);
+    return permit;
+}
+
+/* The histogram of this thread, its slices up to date. NULL: the arena is full. */
+static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_permit permit, fs_ticks end,
+                                   fs_change *change) {
+    fs_histogram *histogram = fs_series_stripe(guard->series, fs_stripe());
+    if (!histogram) return NULL;
+#if !FS_MANY_WRITERS
+    guard->histogram = histogram;
+#endif
+    if (!fs_slices_due(&histogram->slices, end)) return histogram;
+    fs_ns now = fs_now();
+    fs_clock_check();
+    fs_histogram_turn(histogram, now, end);
+    fs_breaker_watch_latency(breaker, guard->series, permit, now, change);
+    return histogram;
+}
+
+void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcome outcome, fs_ns took, fs_ticks end) {
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    if (outcome == FS_IGNORED_OUTCOME) {
+        fs_series_note(guard->series, FS_IGNORED, 1);
+        fs_breaker_ignore(breaker, permit);
+        return;
+    }
+    fs_change change = {0};
+    bool failed = outcome == FS_FAILED, slow = took >= guard->slow;
+    fs_histogram *histogram = histogram_now(guard, breaker, permit, end, &change);
+    if (histogram) {
+        fs_histogram_count(histogram, took < FS_VALUE_MOST ? took : FS_VALUE_MOST);
+        if (took > FS_VALUE_MOST) fs_tally_add(&histogram->clipped, 1);
+        fs_histogram_outcome(histogram, failed, slow);
+    } else {
+        fs_series_note(guard->series, FS_UNRECORDED, 1);
+    }
+    announce(guard, &change);
+    uint64_t seen = fs_breaker_gate(breaker);
+    if (!failed && !slow && fs_gate_clear(seen) && seen == gate) return;
+    change = (fs_change){0};
+    if (failed)
+        fs_breaker_failure(breaker, permit, took, fs_now(), &change);
+    else
+        fs_breaker_success(breaker, permit, took, fs_now(), &change);
+    announce(guard, &change);
+}
+
+/* Call a method of recovery with the attempt. NULL: it raised, which an Exception of ours never does to a caller. */
+static PyObject *recover(fs_guard *guard, PyObject *name, fs_mode mode, PyObject *what, PyObject *category,
+                         fs_permit permit, fs_ns took, PyObject *arguments) {
+    PyObject *parts[8] = {guard->recovery, (PyObject *)guard, PyLong_FromLong(mode), what,
+                          category ? category : Py_None, PyLong_FromUnsignedLongLong(permit),
+                          PyLong_FromUnsignedLongLong(took), arguments ? arguments : Py_None};
+    PyObject *answer = NULL;
+    if (parts[2] && parts[5] && parts[6]) answer = PyObject_VectorcallMethod(name, parts, 8, NULL);
+    Py_XDECREF(parts[2]);
+    Py_XDECREF(parts[5]);
+    Py_XDECREF(parts[6]);
+    return answer;
+}
+
+PyObject *fs_guard_unpack(PyObject *answer) {
+    if (!answer || !PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2) {
+        if (answer) PyErr_Format(PyExc_SystemError, "recovery answered %R", answer);
+        Py_XDECREF(answer);
+        return NULL;
+    }
+    PyObject *payload = Py_NewRef(PyTuple_GET_ITEM(answer, 1));
+    bool good = PyTuple_GET_ITEM(answer, 0) == Py_True;
+    Py_DECREF(answer);
+    if (good) return payload;
+    fs_exception_put(payload);
+    return NULL;
+}
+
+static PyObject *attempt_of(fs_outcome kind, PyObject *payload, fs_permit permit, fs_ns took) {
+    return Py_BuildValue("(iNKK)", (int)kind, payload, (unsigned long long)permit, (unsigned long long)took);
+}
+
+/* What a caller of this mode gets of an answer of recovery's. */
+static PyObject *shaped(int mode, PyObject *answer) { return mode == FS_RAISE ? fs_guard_unpack(answer) : answer; }
+
+/* asyncio's CancelledError, without importing asyncio for it. */
+static bool is_cancelled(PyObject *exception) {
+    static PyObject *cancelled;
+    if (!cancelled) {
+        PyObject *passing = PyUnicode_FromString("asyncio.exceptions");
+        PyObject *module = passing ? PyImport_GetModule(passing) : NULL;
+        cancelled = module ? PyObject_GetAttrString(module, "CancelledError") : NULL;
+        Py_XDECREF(passing);
+        Py_XDECREF(module);
+        PyErr_Clear();
+    }
+    return cancelled && PyObject_TypeCheck(exception, (PyTypeObject *)cancelled);
+}
+
+/* Not an Exception: it passes untouched and counts as ignored. But a call given up after long was hanging, and a
+ * user's own short timeout must not hide that for ever. */
+static void pass_through(fs_guard *guard, int mode, PyObject *exception, fs_permit permit, fs_ns took, fs_ticks end) {
+    bool hung = (mode & FS_ASYNC) && took >= guard->cancel_after && is_cancelled(exception);
+    if (hung) fs_series_note(guard->series, FS_TIMEOUTS, 1);
+    fs_guard_settle(guard, permit, 0, hung ? FS_FAILED : FS_IGNORED_OUTCOME, took, end);
+    fs_exception_put(exception);
+}
+
+PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns took, fs_ticks end, PyObject *arguments) {
+    PyObject *exception = fs_exception_take();
+    if (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception)) {
+        pass_through(guard, mode, exception, permit, took, end);
+        return NULL;
+    }
+    if (fs_mode_of(mode) == FS_ATTEMPT) return attempt_of(FS_FAILED, exception, permit, took);
+    PyObject *name = mode & FS_ASYNC ? name_failed_async : name_failed;
+    PyObject *answer = recover(guard, name, fs_mode_of(mode), exception, NULL, permit, took, arguments);
+    if (answer) {
+        Py_DECREF(exception);
+        return shaped(mode, answer);
+    }
+    fs_breaker_ignore(fs_guard_breaker(guard), permit);
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        Py_DECREF(exception); /* an interrupt while waiting for a retry goes on its way */
+        return NULL;
+    }
+    PyErr_WriteUnraisable(guard->recovery);
+    fs_exception_put(exception);
+    return NULL;
+}
+
+PyObject *fs_guard_refused(fs_guard *guard, int mode, PyObject *arguments) {
+    fs_series_note(guard->series, FS_REJECTED, 1);
+    PyObject *refusal = fs_refusal_new(guard);
+    if (!refusal) return NULL;
+    if (fs_mode_of(mode) == FS_ATTEMPT) return attempt_of(FS_REFUSED, refusal, 0, 0);
+    if (guard->has_fallbacks) {
+        PyObject *name = mode & FS_ASYNC ? name_refused_async : name_refused;
+        PyObject *answer = recover(guard, name, fs_mode_of(mode), refusal, NULL, 0, 0, arguments);
+        Py_DECREF(refusal);
+        return shaped(mode, answer);
+    }
+    return fs_mode_of(mode) == FS_RESULT ? fs_result_refused(guard, refusal) : fs_refusal_raise(refusal);
+}
+
+bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit, fs_ns took, PyObject *arguments,
+                    PyObject **answer) {
+    PyObject *category = PyObject_CallOneArg(guard->judge, value);
+    if (!category) report_and_clear(guard->judge);
+    if (!category || category == Py_None) {
+        Py_XDECREF(category);
+        return false;
+    }
+    if (fs_mode_of(mode) == FS_ATTEMPT) {
+        PyObject *both = PyTuple_Pack(2, value, category);
+        *answer = both ? attempt_of(FS_JUDGED, both, permit, took) : NULL;
+    } else {
+        PyObject *name = mode & FS_ASYNC ? name_judged_async : name_judged;
+        *answer = recover(guard, name, fs_mode_of(mode), value, category, permit, took, arguments);
+        *answer = *answer ? shaped(mode, *answer) : NULL;
+    }
+    Py_DECREF(category);
+    return true;
+}
+
+PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_permit permit, uint64_t gate, fs_ns took,
+                             fs_ticks end) {
+    /* The value stands, however late it came; the dependency was too slow all the same. */
+    bool late = took >= guard->timeout;
+    if (late) fs_series_note(guard->series, FS_TIMEOUTS, 1);
+    fs_guard_settle(guard, permit, gate, late ? FS_FAILED : FS_SUCCEEDED, took, end);
+    switch (fs_mode_of(mode)) {
+    case FS_RESULT:
+        return fs_result_success(guard, value, took);
+    case FS_ATTEMPT:
+        return attempt_of(FS_SUCCEEDED, value, permit, took);
+    case FS_RAISE:
+    case FS_ASYNC:
+        break;
+    }
+    return value;
+}
+
+PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
+                       PyObject *kwnames) {
+    if (guard->async) {
+        PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
+        PyObject *awaitable = inner ? fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames) : NULL;
+        Py_XDECREF(inner);
+        return awaitable;
+    }
+    uint64_t gate;
+    fs_permit permit = fs_guard_admit(guard, &gate);
+    PyObject *arguments = NULL, *answer = NULL;
+    if (FS_UNLIKELY(permit == 0)) {
+        if (guard->has_fallbacks && mode != FS_ATTEMPT && !(arguments = fs_arguments_pack(args, nargsf, kwnames)))
+            return NULL;
+        answer = fs_guard_refused(guard, mode, arguments);
+        Py_XDECREF(arguments);
+        return answer;
+    }
+    fs_ticks start = fs_stamp();
+    fs_ticks deadline = fs_guard_deadline(guard, start);
+    if (until != FS_FOREVER) {
+        fs_ns now = fs_now();
+        fs_ticks bound = start + fs_ns_to_ticks(until > now ? until - now : 0);
+        deadline = bound < deadline ? bound : deadline;
+    }
+    fs_ticks outer = fs_frame_push(deadline);
+    PyObject *value = fs_guard_enter(guard, args, nargsf, kwnames);
+    fs_frame_deadline = outer;
+    fs_ticks end = fs_stamp();
+    fs_ns took = fs_ticks_to_ns(end - start);
+    if (value && !guard->judge && !fs_is_awaitable(value))
+        return fs_guard_succeeded(guard, mode, value, permit, gate, took, end);
+    if (value && fs_is_awaitable(value)) {
+        /* The awaitable passes the gate again at its first send; this passage was for nothing. */
+        fs_breaker_ignore(fs_guard_breaker(guard), permit);
+        answer = fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
+        Py_DECREF(value);
+        return answer;
+    }
+    PyObject *exception = value ? NULL : fs_exception_take();
+    if (mode != FS_ATTEMPT) arguments = fs_arguments_pack(args, nargsf, kwnames);
+    if (exception) {
+        PyErr_Clear();
+        fs_exception_put(exception);
+        answer = fs_guard_failed(guard, mode, permit, took, end, arguments);
+    } else if (!fs_guard_judge(guard, mode, value, permit, took, arguments, &answer)) {
+        answer = fs_guard_succeeded(guard, mode, Py_NewRef(value), permit, gate, took, end);
+    }
+    Py_XDECREF(value);
+    Py_XDECREF(arguments);
+    return answer;
+}

@@ -1,0 +1,315 @@
+#include "guard.h"
+
+#include <structmember.h>
+
+FS_THREAD_LOCAL fs_ticks fs_frame_deadline = FS_FOREVER;
+
+#if FS_MANY_WRITERS
+FS_THREAD_LOCAL uint32_t fs_frame_stripe;
+
+uint32_t fs_frame_assign_stripe(void) {
+    static uint32_t threads;
+    uint32_t stripe = fs_add_relaxed(&threads, 1) % FS_STRIPES;
+    fs_frame_stripe = stripe + 1;
+    return stripe;
+}
+#else
+/* Always due (a slice of no length), so the first call takes the slow way and finds or makes the real one. */
+static fs_histogram idle_histogram;
+#endif
+
+static vectorcallfunc no_entry;
+
+/* The hot path. Four questions are asked of a call that came back, all at once, since "no" to each is the rule: was it
+ * long enough to tell (or negative: the clock jumped); has the gate changed; is the slice over; is the value awaitable. */
+static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    fs_guard *guard = (fs_guard *)self;
+    uint64_t gate = fs_breaker_gate(guard->breaker);
+    if (FS_UNLIKELY(!fs_gate_clear(gate))) return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
+    fs_ticks start = fs_stamp();
+    fs_ticks outer = fs_frame_push(fs_guard_deadline(guard, start));
+    PyObject *value = fs_guard_enter(guard, args, nargsf, kwnames);
+    fs_frame_deadline = outer;
+    fs_ticks end = fs_stamp();
+    fs_ns took = fs_ticks_to_ns(end - start);
+    if (FS_UNLIKELY(value == NULL)) {
+        PyObject *exception = fs_exception_take();
+        PyObject *arguments = fs_arguments_pack(args, nargsf, kwnames);
+        fs_exception_put(exception);
+        PyObject *answer = fs_guard_failed(guard, FS_RAISE, fs_permit_of(gate), took, end, arguments);
+        Py_XDECREF(arguments);
+        return answer;
+    }
+    fs_histogram *histogram = fs_guard_histogram(guard);
+#if FS_MANY_WRITERS
+    bool due = histogram == NULL || fs_slices_due(&histogram->slices, end);
+#else
+    bool due = fs_slices_due(&histogram->slices, end);
+#endif
+    if (FS_UNLIKELY((took >= guard->limit) | (fs_breaker_gate(guard->breaker) != gate) | due)) goto slow;
+    if (FS_UNLIKELY(fs_is_awaitable(value))) goto slow;
+    fs_histogram_count(histogram, took);
+    return value;
+slow:
+    if (fs_is_awaitable(value)) {
+        PyObject *awaitable = fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
+        Py_DECREF(value);
+        return awaitable;
+    }
+    return fs_guard_succeeded(guard, FS_RAISE, value, fs_permit_of(gate), gate, took, end);
+}
+
+/* Values are judged (failure=), so that each call has something to ask. */
+static PyObject *guard_call_judged(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    return fs_guard_run((fs_guard *)self, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
+}
+
+static PyObject *async_guard_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    fs_guard *guard = (fs_guard *)self;
+    PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
+    if (FS_UNLIKELY(inner == NULL)) return NULL;
+    PyObject *awaitable = fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, inner, args, nargsf, kwnames);
+    Py_DECREF(inner);
+    return awaitable;
+}
+
+static PyObject *guard_call_disabled(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    return fs_guard_enter((fs_guard *)self, args, nargsf, kwnames);
+}
+
+static vectorcallfunc entry_of(const fs_guard *guard) {
+    if (guard->async) return async_guard_call;
+    return guard->judge ? guard_call_judged : guard_call;
+}
+
+int fs_guard_disable(PyObject *guard, bool disabled) {
+    fs_guard *self = (fs_guard *)guard;
+    vectorcallfunc entry = disabled ? guard_call_disabled : entry_of(self);
+    self->disabled = disabled;
+    fs_store_release(&self->vectorcall, entry);
+    return 0;
+}
+
+#if FS_MANY_WRITERS
+/* A shared guard's reference count is a line that all threads write. 3.14 can defer it; on 3.13 an object can only be
+ * made immortal, which the guards of decorated functions, made once and kept, can afford. */
+static void make_shareable(PyObject *guard) {
+#if PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_Object_EnableDeferredRefcount(guard);
+#else
+    guard->ob_tid = _Py_UNOWNED_TID;
+    guard->ob_ref_local = _Py_IMMORTAL_REFCNT_LOCAL;
+    guard->ob_ref_shared = 0;
+#endif
+}
+#endif
+
+static PyTypeObject *type_of(const fs_guard_setup *setup) {
+    if (setup->async) return setup->binds ? &fs_async_guard_type : &fs_plain_async_guard_type;
+    return setup->binds ? &fs_guard_type : &fs_plain_guard_type;
+}
+
+PyObject *fs_guard_new(const fs_guard_setup *setup) {
+    PyTypeObject *type = type_of(setup);
+    fs_guard *self = PyObject_GC_New(fs_guard, type);
+    if (!self) return NULL;
+    memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
+    self->fn = Py_NewRef(setup->fn);
+    Py_ssize_t offset = Py_TYPE(self->fn)->tp_vectorcall_offset;
+    bool direct = PyType_HasFeature(Py_TYPE(self->fn), Py_TPFLAGS_HAVE_VECTORCALL) && offset > 0;
+    self->entry = direct ? (vectorcallfunc *)(void *)((char *)self->fn + offset) : &no_entry;
+    self->truth = setup->truth;
+    self->breaker = *setup->truth;
+    self->series = setup->series;
+#if !FS_MANY_WRITERS
+    self->histogram = &idle_histogram;
+#endif
+    self->timeout = setup->timeout;
+    self->overall = setup->overall;
+    self->slow = setup->slow;
+    fs_ns told = setup->timeout < setup->slow ? setup->timeout : setup->slow;
+    self->limit = told < FS_VALUE_MOST ? told : FS_VALUE_MOST;
+    self->reach = setup->timeout < setup->overall ? setup->timeout : setup->overall;
+    self->owner = Py_NewRef(setup->owner);
+    self->operation = Py_NewRef(setup->operation);
+    self->recovery = Py_NewRef(setup->recovery);
+    self->judge = Py_XNewRef(setup->judge);
+    self->async = setup->async;
+    self->keeps_arguments = setup->keeps_arguments;
+    self->has_fallbacks = setup->has_fallbacks;
+    self->cancel_after = setup->cancel_after;
+    fs_guard_disable((PyObject *)self, setup->disabled);
+    PyObject_GC_Track((PyObject *)self);
+#if FS_MANY_WRITERS
+    if (setup->immortal) make_shareable((PyObject *)self);
+#endif
+    return (PyObject *)self;
+}
+
+static void guard_dealloc(PyObject *object) {
+    fs_guard *self = (fs_guard *)object;
+    PyObject_GC_UnTrack(object);
+    if (self->weakrefs) PyObject_ClearWeakRefs(object);
+    Py_CLEAR(self->fn);
+    Py_CLEAR(self->owner);
+    Py_CLEAR(self->operation);
+    Py_CLEAR(self->recovery);
+    Py_CLEAR(self->judge);
+    Py_CLEAR(self->dict);
+    PyObject_GC_Del(object);
+}
+
+static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
+    fs_guard *self = (fs_guard *)object;
+    Py_VISIT(self->fn);
+    Py_VISIT(self->owner);
+    Py_VISIT(self->operation);
+    Py_VISIT(self->recovery);
+    Py_VISIT(self->judge);
+    Py_VISIT(self->dict);
+    return 0;
+}
+
+/* A finaliser elsewhere in a dying cycle may still call the guard, so it keeps all it needs to be called. Every cycle
+ * through fn or recovery also passes through a dict or a closure, which break it. */
+static int guard_clear(PyObject *object) {
+    Py_CLEAR(((fs_guard *)object)->dict);
+    return 0;
+}
+
+static PyObject *guard_get(PyObject *self, PyObject *instance, PyObject *Py_UNUSED(owner)) {
+    return instance == NULL || instance == Py_None ? Py_NewRef(self) : PyMethod_New(self, instance);
+}
+
+/* Wrappers of callables that do not bind (builtins, partials, callable objects) do not bind either. */
+static PyObject *plain_get(PyObject *self, PyObject *Py_UNUSED(instance), PyObject *Py_UNUSED(owner)) {
+    return Py_NewRef(self);
+}
+
+static PyObject *guard_repr(PyObject *object) {
+    fs_guard *self = (fs_guard *)object;
+    return PyUnicode_FromFormat("<failsoft guard of %R>", self->fn);
+}
+
+/* By reference, as functions pickle. */
+static PyObject *guard_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyObject_GetAttrString(self, "__qualname__");
+}
+
+static PyObject *guard_outcome(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+    return fs_guard_run((fs_guard *)self, FS_RESULT, FS_FOREVER, args, (size_t)nargs, kwnames);
+}
+
+/* (kind, payload, permit, ns) of one attempt that must end by the CLOCK_MONOTONIC time `until` (ns; 0: no bound). */
+static PyObject *guard_attempt(PyObject *self, PyObject *arguments) {
+    unsigned long long until;
+    PyObject *args, *kwargs;
+    if (!PyArg_ParseTuple(arguments, "KO!O!:_attempt", &until, &PyTuple_Type, &args, &PyDict_Type, &kwargs)) return NULL;
+    Py_ssize_t count = PyTuple_GET_SIZE(args), named = PyDict_GET_SIZE(kwargs);
+    PyObject **flat = PyMem_New(PyObject *, (size_t)(count + named) + 1);
+    PyObject *names = named ? PyTuple_New(named) : NULL;
+    if (!flat || (named && !names)) {
+        PyMem_Free(flat);
+        Py_XDECREF(names);
+        return PyErr_NoMemory();
+    }
+    /* Both containers were made by us and are not shared with user code, so borrowed items stay. */
+    for (Py_ssize_t i = 0; i < count; i++) flat[i] = PyTuple_GET_ITEM(args, i);
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0, i = 0; PyDict_Next(kwargs, &at, &key, &value); i++) {
+        PyTuple_SET_ITEM(names, i, Py_NewRef(key));
+        flat[count + i] = value;
+    }
+    PyObject *answer = fs_guard_run((fs_guard *)self, FS_ATTEMPT, until ? until : FS_FOREVER, flat, (size_t)count, names);
+    PyMem_Free(flat);
+    Py_XDECREF(names);
+    return answer;
+}
+
+/* Say how an attempt ended that `_attempt` or a handler has left open. */
+static PyObject *guard_settle(PyObject *self, PyObject *arguments) {
+    unsigned long long permit, took;
+    int outcome;
+    if (!PyArg_ParseTuple(arguments, "KiK:_settle", &permit, &outcome, &took)) return NULL;
+    /* A gate of 0 equals no real one: the breaker is always asked. */
+    fs_guard_settle((fs_guard *)self, permit, 0, (fs_outcome)outcome, took, fs_stamp());
+    Py_RETURN_NONE;
+}
+
+static PyObject *guard_metrics(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    return PyObject_CallMethod(((fs_guard *)self)->recovery, "metrics", NULL);
+}
+
+/* The gate's "no" as it stands, for what is refused outside a call. */
+static PyObject *guard_refuse(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    fs_series_note(((fs_guard *)self)->series, FS_REJECTED, 1);
+    return fs_refusal_new((fs_guard *)self);
+}
+
+static PyMethodDef guard_methods[] = {
+    {"outcome", (PyCFunction)(void (*)(void))guard_outcome, METH_FASTCALL | METH_KEYWORDS,
+     "outcome(*args, **kwargs)\n--\n\nCall, and answer with an IntegrationResult; never raises an Exception."},
+    {"metrics", guard_metrics, METH_NOARGS,
+     "metrics()\n--\n\nThe OperationMetrics of the guarded operation, read now."},
+    {"_attempt", guard_attempt, METH_VARARGS, "_attempt(until, args, kwargs)\n--\n\nOne attempt, for recovery."},
+    {"_settle", guard_settle, METH_VARARGS, "_settle(permit, outcome, ns)\n--\n\nHow an attempt ended."},
+    {"_refuse", guard_refuse, METH_NOARGS, "_refuse()\n--\n\nA Refusal, counted."},
+    {"__reduce__", guard_reduce, METH_NOARGS, "By reference, as functions."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef guard_members[] = {
+    {"__wrapped__", T_OBJECT, offsetof(fs_guard, fn), READONLY, "The guarded callable."},
+    {"_breaker", T_OBJECT, offsetof(fs_guard, owner), READONLY, "The breaker in front of it."},
+    {"_operation", T_OBJECT, offsetof(fs_guard, operation), READONLY, "What its calls are recorded in."},
+    {"_recovery", T_OBJECT, offsetof(fs_guard, recovery), READONLY, "What happens when a call does not succeed."},
+    {"_disabled", T_BOOL, offsetof(fs_guard, disabled), READONLY, "A pass-through now."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyObject *get_of_recovery(PyObject *self, void *name) {
+    return PyObject_GetAttrString(((fs_guard *)self)->recovery, name);
+}
+
+static PyGetSetDef guard_getset[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"integration", get_of_recovery, NULL, "The Integration the guard belongs to.", "integration"},
+    {"operation", get_of_recovery, NULL, "The name its calls are recorded under.", "operation"},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define GUARD_FLAGS (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL)
+
+#define GUARD_TYPE(variable, name, doc, flags, get)                                                               \
+    PyTypeObject variable = {                                                                                     \
+        PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core." name, .tp_doc = doc,                           \
+        .tp_basicsize = sizeof(fs_guard), .tp_flags = GUARD_FLAGS | (flags), .tp_dealloc = guard_dealloc,         \
+        .tp_traverse = guard_traverse, .tp_clear = guard_clear, .tp_repr = guard_repr, .tp_call = PyVectorcall_Call, \
+        .tp_vectorcall_offset = offsetof(fs_guard, vectorcall), .tp_dictoffset = offsetof(fs_guard, dict),        \
+        .tp_weaklistoffset = offsetof(fs_guard, weakrefs), .tp_methods = guard_methods,                           \
+        .tp_members = guard_members, .tp_getset = guard_getset, .tp_descr_get = get,                              \
+    }
+
+GUARD_TYPE(fs_guard_type, "Guard", "A guarded callable: call it as the bare one.",
+           Py_TPFLAGS_METHOD_DESCRIPTOR, guard_get);
+GUARD_TYPE(fs_plain_guard_type, "PlainGuard", "A Guard of a callable that does not bind to instances.", 0, plain_get);
+GUARD_TYPE(fs_async_guard_type, "AsyncGuard", "A guarded coroutine function: call and await it as the bare one.",
+           Py_TPFLAGS_METHOD_DESCRIPTOR, guard_get);
+GUARD_TYPE(fs_plain_async_guard_type, "PlainAsyncGuard", "An AsyncGuard of a callable that does not bind.", 0, plain_get);
+
+static int add_type(PyObject *module, const char *name, PyTypeObject *type) {
+    return PyType_Ready(type) < 0 ? -1 : PyModule_AddObjectRef(module, name, (PyObject *)type);
+}
+
+int fs_python_setup(PyObject *module) {
+    if (fs_call_setup() < 0) return -1;
+    fs_plain_guard_type.tp_base = &fs_guard_type;
+    fs_plain_async_guard_type.tp_base = &fs_async_guard_type;
+    if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "PlainGuard", &fs_plain_guard_type) < 0 ||
+        add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
+        add_type(module, "PlainAsyncGuard", &fs_plain_async_guard_type) < 0 ||
+        add_type(module, "Awaitable", &fs_awaitable_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
+        add_type(module, "IntegrationResult", &fs_result_type) < 0)
+        return -1;
+    return 0;
+}

@@ -1,0 +1,180 @@
+/* guard.h - the guarded call, as the C files behind the call types share it.
+ *
+ * What:    fs_guard is a callable that stands before another one. Its call path, outermost first:
+ *
+ *              guard.c      one entry a kind of guard: the success of a call through a clear gate, and nothing else
+ *              call.c       everything that can also happen to one attempt: gated, refused, failed, slow, overrun
+ *              awaitable.c  the same for coroutines: gate at the first send, outcome at the last
+ *              recovery.py  all that a failure needs: classification, retry, fallback. Reached by one Python call
+ *
+ *          A success touches no exception API and allocates nothing.
+ * States:  a guard has none; it looks at its breaker (owned by `owner`) and writes into its series (owned by
+ *          `operation`), and holds both owners, so the blocks outlive it. `breaker` is a copy of *truth, refreshed when
+ *          the gate says MOVED.
+ * Units:   fs_ns for limits, stamps for frames.
+ * Threads: under the GIL, or free-threaded with one histogram stripe a thread. All fields are written at birth, except
+ *          breaker, histogram and vectorcall, which are single words replaced whole.
+ * Errors:  Python's convention: NULL or -1 with an exception set.
+ */
+#ifndef FAILSOFT_PYTHON_GUARD_H
+#define FAILSOFT_PYTHON_GUARD_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "failsoft/breaker.h"
+#include "frame.h"
+
+/* What the caller of an attempt wants back. */
+typedef enum {
+    FS_RAISE = 0,   /* the value, or the exception */
+    FS_RESULT,      /* an IntegrationResult, never an Exception */
+    FS_ATTEMPT,     /* (kind, payload, permit, ns) of one attempt, for recovery.py; nothing settled but success */
+    FS_ASYNC = 4,   /* flag: an awaitable asks, so recovery answers with a coroutine */
+} fs_mode;
+
+static inline fs_mode fs_mode_of(int mode) { return (fs_mode)(mode & ~FS_ASYNC); }
+
+/* How an attempt ended, as recovery.py says and hears it. */
+typedef enum { FS_SUCCEEDED = 0, FS_FAILED, FS_IGNORED_OUTCOME, FS_REFUSED, FS_JUDGED } fs_outcome;
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *fn;             /* never changes: whoever calls the guard keeps it alive, and it keeps fn alive */
+    vectorcallfunc *entry;    /* where fn keeps its own vectorcall; read at each call */
+    fs_breaker *breaker;
+#if FS_MANY_WRITERS
+    fs_series *series;
+#else
+    fs_histogram *histogram;  /* an empty one that is always due, until the first call */
+#endif
+    fs_ns limit;              /* a call this long has something to tell */
+    fs_ns reach;              /* how far from its start a call's deadline lies; FS_FOREVER: none */
+    /* cold */
+#if !FS_MANY_WRITERS
+    fs_series *series;
+#endif
+    fs_breaker **truth;
+    fs_ns timeout;            /* attempt timeout; FS_FOREVER: none */
+    fs_ns overall;
+    fs_ns slow;
+    fs_ns cancel_after;       /* a call cancelled after this long counts as timed out */
+    PyObject *owner;          /* the Breaker */
+    PyObject *operation;      /* the Operation */
+    PyObject *recovery;       /* failsoft.recovery.Recovery */
+    PyObject *judge;          /* failure=: value -> ErrorCategory or None; NULL: none */
+    PyObject *dict;
+    PyObject *weakrefs;
+    bool async;
+    bool keeps_arguments;     /* a second attempt or a fallback may want them */
+    bool has_fallbacks;
+    bool disabled;
+} fs_guard;
+
+extern PyTypeObject fs_guard_type, fs_plain_guard_type, fs_async_guard_type, fs_plain_async_guard_type;
+extern PyTypeObject fs_awaitable_type, fs_refusal_type, fs_result_type;
+
+#define fs_is_any_guard(object) \
+    (PyObject_TypeCheck((object), &fs_guard_type) || PyObject_TypeCheck((object), &fs_async_guard_type))
+
+/* ---- guard.c */
+
+typedef struct {
+    PyObject *fn, *owner, *operation, *recovery, *judge;
+    fs_breaker **truth;
+    fs_series *series;
+    fs_ns timeout, overall, slow, cancel_after;
+    bool async, binds, keeps_arguments, has_fallbacks, immortal, disabled;
+} fs_guard_setup;
+
+PyObject *fs_guard_new(const fs_guard_setup *setup);
+int fs_guard_disable(PyObject *guard, bool disabled);
+
+/* Make the names that call.c needs. */
+int fs_call_setup(void);
+
+/* Ready the types and put them into the module. */
+int fs_python_setup(PyObject *module);
+
+/* Call fn through its own vectorcall. Its result needs no check here: our caller checks ours. */
+static inline PyObject *fs_guard_enter(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    vectorcallfunc entry = *guard->entry;
+    if (FS_UNLIKELY(entry == NULL)) return PyObject_Vectorcall(guard->fn, args, nargsf, kwnames);
+    return entry(guard->fn, args, nargsf, kwnames);
+}
+
+/* The histogram of this thread; NULL where it has none yet. */
+static inline fs_histogram *fs_guard_histogram(fs_guard *guard) {
+#if FS_MANY_WRITERS
+    return fs_series_have(guard->series, fs_stripe());
+#else
+    return guard->histogram;
+#endif
+}
+
+static inline fs_ticks fs_guard_deadline(const fs_guard *guard, fs_ticks start) {
+    return fs_ns_add(start, fs_ns_to_ticks(guard->reach));
+}
+
+static inline bool fs_is_awaitable(PyObject *object) {
+    PyAsyncMethods *async = Py_TYPE(object)->tp_as_async;
+    return FS_UNLIKELY(async != NULL) && async->am_await != NULL;
+}
+
+/* ---- call.c: one attempt */
+
+/* All that the fast entries leave out. `args` as in a vectorcall. `until` bounds the attempt besides the guard's own
+ * timeout (FS_FOREVER: nothing does). */
+PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
+                       PyObject *kwnames);
+
+/* What is true now, if the breaker's block has moved. */
+fs_breaker *fs_guard_breaker(fs_guard *guard);
+
+/* A permit and the gate it was issued under; 0: refused. Announces what changed. */
+fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate);
+
+/* A value has come back and is a success: record, settle, and shape it by mode. Steals `value`. */
+PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_permit permit, uint64_t gate, fs_ns took,
+                             fs_ticks end);
+
+/* Ask failure= about a value. False: it is a success. True: recovery has answered, as for fs_guard_failed. */
+bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit, fs_ns took, PyObject *arguments,
+                    PyObject **answer);
+
+/* An exception is set: hand it to recovery. `arguments` is (args, kwargs), or None where nothing may want them. The
+ * answer is final, or with FS_ASYNC a coroutine that gives it. */
+PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns took, fs_ticks end, PyObject *arguments);
+
+/* The gate said no. Likewise, a coroutine only where there are fallbacks. */
+PyObject *fs_guard_refused(fs_guard *guard, int mode, PyObject *arguments);
+
+/* What recovery answered in mode FS_RAISE, (True, value) or (False, exception): the value, or the exception set with
+ * its traceback as it was. Steals `answer`. */
+PyObject *fs_guard_unpack(PyObject *answer);
+
+/* Record an attempt in the series and tell the breaker. */
+void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcome outcome, fs_ns took, fs_ticks end);
+
+/* (args, kwargs) from a vectorcall. */
+PyObject *fs_arguments_pack(PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+/* The exception that is set, normalised, with its traceback; none is set afterwards. And back. Steals. */
+PyObject *fs_exception_take(void);
+void fs_exception_put(PyObject *exception);
+
+/* ---- awaitable.c */
+
+PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
+                           size_t nargsf, PyObject *kwnames);
+
+/* ---- result.c */
+
+PyObject *fs_refusal_new(fs_guard *guard);
+PyObject *fs_refusal_raise(PyObject *refusal);
+PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took);
+PyObject *fs_result_refused(fs_guard *guard, PyObject *refusal);
+int fs_refusal_error_set(PyObject *type);
+
+#endif

@@ -1,0 +1,317 @@
+/* What a call answers with when it does not raise, and what a refusal knows. Both are small and made fast, because an
+ * open circuit must be cheap too: fields that cost something are made when they are first asked for. */
+#include "guard.h"
+
+#include <structmember.h>
+
+/* ---- Refusal: the numbers of the gate's "no", taken when it was said */
+
+typedef struct {
+    PyObject_HEAD
+    fs_guard *guard;
+    fs_ns when;             /* CLOCK_MONOTONIC */
+    fs_ns retry_after;      /* FS_FOREVER: nobody knows */
+    uint32_t generation;
+    uint32_t state;
+    uint32_t because;
+    uint32_t failures;
+} fs_refusal;
+
+static PyTypeObject *circuit_open_error;
+
+int fs_refusal_error_set(PyObject *type) {
+    Py_XSETREF(circuit_open_error, (PyTypeObject *)Py_NewRef(type));
+    return 0;
+}
+
+PyObject *fs_refusal_new(fs_guard *guard) {
+    fs_refusal *self = PyObject_New(fs_refusal, &fs_refusal_type);
+    if (!self) return NULL;
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    uint64_t gate = fs_breaker_gate(breaker);
+    self->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
+    self->when = fs_now();
+    self->state = fs_gate_state(gate);
+    self->generation = fs_gate_generation(gate);
+    self->because = fs_load_relaxed(&breaker->because);
+    self->failures = fs_load_relaxed(&breaker->failures);
+    self->retry_after = fs_breaker_retry_after(breaker, self->when);
+    return (PyObject *)self;
+}
+
+/* The error class around a refusal, without running its __init__. Steals `refusal`. */
+static PyObject *error_of(PyObject *refusal) {
+    PyObject *error = circuit_open_error->tp_alloc(circuit_open_error, 0);
+    PyObject *args = error ? PyTuple_New(1) : NULL;
+    if (!args) {
+        Py_XDECREF(error);
+        Py_DECREF(refusal);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(args, 0, refusal);
+    ((PyBaseExceptionObject *)error)->args = args;
+    return error;
+}
+
+PyObject *fs_refusal_raise(PyObject *refusal) {
+    PyObject *error = error_of(refusal);
+    if (error) {
+        PyErr_SetObject((PyObject *)circuit_open_error, error);
+        Py_DECREF(error);
+    }
+    return NULL;
+}
+
+static void refusal_dealloc(PyObject *object) {
+    Py_DECREF(((fs_refusal *)object)->guard);
+    PyObject_Free(object);
+}
+
+static PyObject *refusal_describe(PyObject *object, PyObject *Py_UNUSED(ignored)) {
+    return PyObject_CallMethod(((fs_refusal *)object)->guard->recovery, "describe", "O", object);
+}
+
+static PyObject *refusal_error(PyObject *object, PyObject *Py_UNUSED(ignored)) { return error_of(Py_NewRef(object)); }
+
+static PyMethodDef refusal_methods[] = {
+    {"error", refusal_error, METH_NOARGS, "error()\n--\n\nThe CircuitOpenError that stands for it."},
+    {"describe", refusal_describe, METH_NOARGS, "describe()\n--\n\nEvery field of the error it stands for."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyObject *refusal_retry_after(PyObject *object, void *Py_UNUSED(closure)) {
+    fs_ns wait = ((fs_refusal *)object)->retry_after;
+    if (wait == FS_FOREVER) Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)wait * 1e-9);
+}
+
+static PyObject *refusal_age(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyFloat_FromDouble((double)(fs_now() - ((fs_refusal *)object)->when) * 1e-9);
+}
+
+static PyMemberDef refusal_members[] = {
+    {"state", T_UINT, offsetof(fs_refusal, state), READONLY, "fs_state of the breaker."},
+    {"because", T_UINT, offsetof(fs_refusal, because), READONLY, "fs_because of its last change."},
+    {"generation", T_UINT, offsetof(fs_refusal, generation), READONLY, "Its generation."},
+    {"failures", T_UINT, offsetof(fs_refusal, failures), READONLY, "Consecutive failures that tripped it."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef refusal_getset[] = {
+    {"retry_after", refusal_retry_after, NULL, "Seconds until a call may go, from then; None: unknown.", NULL},
+    {"age", refusal_age, NULL, "Seconds since the refusal.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyTypeObject fs_refusal_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.Refusal",
+    .tp_doc = "Why and when a gate refused a call, and when to come back.",
+    .tp_basicsize = sizeof(fs_refusal),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = refusal_dealloc,
+    .tp_methods = refusal_methods,
+    .tp_members = refusal_members,
+    .tp_getset = refusal_getset,
+};
+
+/* ---- IntegrationResult */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *data;
+    PyObject *error;          /* NULL: none; a Refusal until first asked for */
+    PyObject *guard;          /* NULL: made outside a guard */
+    PyObject *fallback_type;  /* NULL: none used */
+    PyObject *data_age;       /* NULL: unknown */
+    fs_ns took;
+    uint32_t attempts;
+    bool success;
+} fs_result;
+
+#if FS_MANY_WRITERS
+static fs_result *take_free(void) { return NULL; }
+static bool give_free(fs_result *Py_UNUSED(result)) { return false; }
+#else
+#define FREE_MOST 32
+static fs_result *free_list[FREE_MOST];
+static int free_count;
+
+static fs_result *take_free(void) {
+    if (free_count == 0) return NULL;
+    fs_result *result = free_list[--free_count];
+    _Py_NewReference((PyObject *)result);
+    return result;
+}
+
+static bool give_free(fs_result *result) {
+    if (free_count == FREE_MOST) return false;
+    free_list[free_count++] = result;
+    return true;
+}
+#endif
+
+static fs_result *result_new(void) {
+    fs_result *self = take_free();
+    if (!self) {
+        self = PyObject_GC_New(fs_result, &fs_result_type);
+        if (!self) return NULL;
+    }
+    memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
+    return self;
+}
+
+PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took) {
+    fs_result *self = result_new();
+    if (!self) {
+        Py_DECREF(value);
+        return NULL;
+    }
+    self->success = true;
+    self->data = value;
+    self->guard = Py_NewRef((PyObject *)guard);
+    self->took = took;
+    self->attempts = 1;
+    PyObject_GC_Track((PyObject *)self);
+    return (PyObject *)self;
+}
+
+PyObject *fs_result_refused(fs_guard *guard, PyObject *refusal) {
+    fs_result *self = result_new();
+    if (!self) {
+        Py_DECREF(refusal);
+        return NULL;
+    }
+    self->data = Py_NewRef(Py_None);
+    self->error = refusal;
+    self->guard = Py_NewRef((PyObject *)guard);
+    PyObject_GC_Track((PyObject *)self);
+    return (PyObject *)self;
+}
+
+static PyObject *result_make(PyTypeObject *Py_UNUSED(type), PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"success", "data", "error", "guard", "duration", "attempts", "fallback_type", "data_age", NULL};
+    int success;
+    PyObject *data = Py_None, *error = Py_None, *guard = Py_None, *fallback = Py_None, *age = Py_None;
+    double duration = 0.0;
+    unsigned int attempts = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "p|$OOOdIOO:IntegrationResult", names, &success, &data, &error, &guard,
+                                     &duration, &attempts, &fallback, &age))
+        return NULL;
+    if (!(duration >= 0.0 && duration < 9e9)) {
+        PyErr_SetString(PyExc_ValueError, "duration must be seconds, 0 to 9e9");
+        return NULL;
+    }
+    fs_result *self = result_new();
+    if (!self) return NULL;
+    self->success = success;
+    self->data = Py_NewRef(data);
+    self->error = error == Py_None ? NULL : Py_NewRef(error);
+    self->guard = guard == Py_None ? NULL : Py_NewRef(guard);
+    self->fallback_type = fallback == Py_None ? NULL : Py_NewRef(fallback);
+    self->data_age = age == Py_None ? NULL : Py_NewRef(age);
+    self->took = (fs_ns)(duration * 1e9);
+    self->attempts = attempts;
+    PyObject_GC_Track((PyObject *)self);
+    return (PyObject *)self;
+}
+
+static int result_traverse(PyObject *object, visitproc visit, void *arg) {
+    fs_result *self = (fs_result *)object;
+    Py_VISIT(self->data);
+    Py_VISIT(self->error);
+    Py_VISIT(self->guard);
+    Py_VISIT(self->fallback_type);
+    Py_VISIT(self->data_age);
+    return 0;
+}
+
+static int result_clear(PyObject *object) {
+    fs_result *self = (fs_result *)object;
+    Py_CLEAR(self->data);
+    Py_CLEAR(self->error);
+    Py_CLEAR(self->guard);
+    Py_CLEAR(self->fallback_type);
+    Py_CLEAR(self->data_age);
+    return 0;
+}
+
+static void result_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
+    result_clear(object);
+    if (!give_free((fs_result *)object)) PyObject_GC_Del(object);
+}
+
+static PyObject *or_none(PyObject *object) { return Py_NewRef(object ? object : Py_None); }
+
+static PyObject *result_data(PyObject *self, void *Py_UNUSED(closure)) { return or_none(((fs_result *)self)->data); }
+
+static PyObject *result_error(PyObject *object, void *Py_UNUSED(closure)) {
+    fs_result *self = (fs_result *)object;
+    if (self->error && Py_TYPE(self->error) == &fs_refusal_type) {
+        PyObject *error = error_of(Py_NewRef(self->error));
+        if (!error) return NULL;
+        Py_SETREF(self->error, error);
+    }
+    return or_none(self->error);
+}
+
+static PyObject *result_metrics(PyObject *object, void *Py_UNUSED(closure)) {
+    fs_result *self = (fs_result *)object;
+    return self->guard ? PyObject_CallMethod(self->guard, "metrics", NULL) : Py_NewRef(Py_None);
+}
+
+static PyObject *result_duration(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyFloat_FromDouble((double)((fs_result *)self)->took * 1e-9);
+}
+
+static PyObject *result_fallback_type(PyObject *self, void *Py_UNUSED(closure)) {
+    return or_none(((fs_result *)self)->fallback_type);
+}
+
+static PyObject *result_fallback_used(PyObject *self, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(((fs_result *)self)->fallback_type != NULL);
+}
+
+static PyObject *result_data_age(PyObject *self, void *Py_UNUSED(closure)) {
+    return or_none(((fs_result *)self)->data_age);
+}
+
+static PyObject *result_repr(PyObject *object) {
+    fs_result *self = (fs_result *)object;
+    if (self->success) return PyUnicode_FromFormat("IntegrationResult(success=True, data=%R)", self->data);
+    PyObject *error = result_error(object, NULL);
+    PyObject *text = error ? PyUnicode_FromFormat("IntegrationResult(success=False, error=%R)", error) : NULL;
+    Py_XDECREF(error);
+    return text;
+}
+
+static PyMemberDef result_members[] = {
+    {"success", T_BOOL, offsetof(fs_result, success), READONLY, "The operation, or a fallback for it, gave `data`."},
+    {"attempts", T_UINT, offsetof(fs_result, attempts), READONLY, "Attempts that reached the dependency."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef result_getset[] = {
+    {"data", result_data, NULL, "What the operation returned, or a fallback; None otherwise.", NULL},
+    {"error", result_error, NULL, "The IntegrationError of the primary operation, or None.", NULL},
+    {"metrics", result_metrics, NULL, "The OperationMetrics of the operation, read now.", NULL},
+    {"duration", result_duration, NULL, "Seconds from the first attempt's start.", NULL},
+    {"fallback_used", result_fallback_used, NULL, "Whether `data` came from a fallback.", NULL},
+    {"fallback_type", result_fallback_type, NULL, "FallbackType of the fallback used, or None.", NULL},
+    {"data_age", result_data_age, NULL, "Seconds since fallback data was fresh, or None where unknown.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyTypeObject fs_result_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.IntegrationResult",
+    .tp_doc = "What a guarded call came to: data or an error, and how it got there.",
+    .tp_basicsize = sizeof(fs_result),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_new = result_make,
+    .tp_dealloc = result_dealloc,
+    .tp_traverse = result_traverse,
+    .tp_clear = result_clear,
+    .tp_repr = result_repr,
+    .tp_members = result_members,
+    .tp_getset = result_getset,
+};

@@ -1,0 +1,60 @@
+/* stop.h - how an awaitable hands its value to `await`.
+ *
+ * What:    from 3.12 on, the interpreter drives an awaitable that is not a coroutine by tp_iternext, and reads the value
+ *          off a StopIteration. Making that exception costs more than the rest of a guarded await, so one is kept and
+ *          used again while nobody else holds it and it looks unused: no traceback, context, cause or dict, all of
+ *          which a user who caught it may have left. A None needs no exception at all.
+ * States:  at most one kept exception. fs_stop_forget() drops its value, so that a result does not live on in it.
+ * Units:   none.
+ * Threads: under the GIL one is enough: the interpreter takes the value before anybody else can run. Builds without
+ *          the GIL make a fresh one each time.
+ * Errors:  fs_stop always leaves an exception set, MemoryError at worst, or none for None.
+ */
+#ifndef FAILSOFT_PYTHON_STOP_H
+#define FAILSOFT_PYTHON_STOP_H
+
+#include "guard.h"
+
+#if !FS_MANY_WRITERS && PY_VERSION_HEX >= 0x030C0000
+#define FS_KEEPS_STOP 1
+extern PyObject *fs_stop_kept;
+
+static inline bool fs_stop_unused(PyObject *stop) {
+    PyBaseExceptionObject *base = (PyBaseExceptionObject *)stop;
+    return Py_REFCNT(stop) == 1 && !base->traceback && !base->context && !base->cause && !base->dict && !base->notes;
+}
+
+static inline void fs_stop_forget(void) {
+    if (fs_stop_kept && Py_REFCNT(fs_stop_kept) == 1) Py_CLEAR(((PyStopIterationObject *)fs_stop_kept)->value);
+}
+#else
+static inline void fs_stop_forget(void) {}
+#endif
+
+/* Make tp_iternext return `value`. Steals it. */
+static inline void fs_stop(PyObject *value) {
+    if (value == Py_None) {
+        Py_DECREF(value);
+        return;
+    }
+#ifdef FS_KEEPS_STOP
+    PyObject *stop = fs_stop_kept;
+    if (FS_LIKELY(stop && fs_stop_unused(stop))) {
+        Py_XSETREF(((PyStopIterationObject *)stop)->value, value);
+        PyErr_SetRaisedException(Py_NewRef(stop));
+        return;
+    }
+#endif
+    /* Built by hand: _PyErr_SetObject would unpack a tuple value into arguments. */
+    PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, value);
+    Py_DECREF(value);
+    if (!made) return;
+#ifdef FS_KEEPS_STOP
+    Py_XSETREF(fs_stop_kept, Py_NewRef(made));
+    Py_CLEAR(((PyBaseExceptionObject *)made)->args);
+    ((PyBaseExceptionObject *)made)->args = PyTuple_New(0);
+#endif
+    fs_exception_put(made);
+}
+
+#endif

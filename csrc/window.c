@@ -1,0 +1,116 @@
+#include "failsoft/window.h"
+
+#include <string.h>
+
+static void add(fs_totals *totals, const fs_totals *more) {
+    totals->calls += fs_load_relaxed(&more->calls);
+    totals->sum += fs_load_relaxed(&more->sum);
+    totals->failures += fs_load_relaxed(&more->failures);
+    totals->slow += fs_load_relaxed(&more->slow);
+}
+
+/* Move the live slice out; what others record meanwhile stays for the next one. */
+static fs_totals take(fs_totals *live) {
+    fs_totals taken = {0};
+    taken.calls = fs_tally_take(&live->calls);
+    taken.sum = fs_tally_take(&live->sum);
+    taken.failures = fs_tally_take(&live->failures);
+    taken.slow = fs_tally_take(&live->slow);
+    return taken;
+}
+
+void fs_slices_init(fs_slices *window, fs_ns length, fs_ns now) {
+    memset(window, 0, sizeof *window);
+    window->slice = length / FS_SLICES ? length / FS_SLICES : 1;
+    window->opened = now;
+}
+
+uint32_t fs_slices_begin_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
+    uint32_t turn = fs_load_relaxed(&window->turn);
+    if ((turn & 1) || !fs_cas(&window->turn, &turn, turn + 1)) return 0;
+    uint64_t over = now > window->opened ? (now - window->opened) / window->slice : 0;
+    window->opened += over * window->slice;
+    /* Anchor the stamps anew at each turn: the two clocks drift, and the counter may have been left. */
+    fs_ns into = now > window->opened ? now - window->opened : 0;
+    fs_store_relaxed(&window->slice_start, stamp - fs_ns_to_ticks(into));
+    fs_store_relaxed(&window->slice_ticks, fs_ns_to_ticks(window->slice));
+    if (over == 0) fs_store_release(&window->turn, turn + 2);
+    return over < FS_SLICES ? (uint32_t)over : FS_SLICES;
+}
+
+void fs_slices_end_turn(fs_slices *window, uint32_t over) {
+    fs_totals live = take(&window->live);
+    add(&window->total, &live);
+    for (uint32_t i = 0; i < over; i++) {
+        window->closed[window->oldest] = i == 0 ? live : (fs_totals){0};
+        window->oldest = (window->oldest + 1) % FS_CLOSED;
+    }
+    fs_store_release(&window->turn, window->turn + 1);
+}
+
+void fs_slices_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
+    uint32_t over = fs_slices_begin_turn(window, now, stamp);
+    if (over) fs_slices_end_turn(window, over);
+}
+
+/* A reader that keeps meeting turns gives up on a perfect answer: each takes a microsecond, and slices last seconds. */
+#define FS_READS_MOST 64
+
+void fs_slices_recent(const fs_slices *window, fs_ns now, fs_totals *totals) {
+    fs_totals sum = {0};
+    for (int i = 0; i < FS_READS_MOST; i++) {
+        uint32_t turn = fs_load_acquire(&window->turn);
+        fs_ns opened = fs_load_relaxed(&window->opened);
+        uint64_t over = now > opened ? (now - opened) / window->slice : 0;
+        sum = (fs_totals){0};
+        if (over < FS_SLICES) add(&sum, &window->live);
+        /* The slices that a turn at `now` would drop come first after `oldest`. */
+        for (uint64_t k = over; k < FS_CLOSED; k++) add(&sum, &window->closed[(window->oldest + k) % FS_CLOSED]);
+        if (!(turn & 1) && fs_load_acquire(&window->turn) == turn) break;
+    }
+    add(totals, &sum);
+}
+
+void fs_slices_ever(const fs_slices *window, fs_totals *totals) {
+    fs_totals sum = {0};
+    for (int i = 0; i < FS_READS_MOST; i++) {
+        uint32_t turn = fs_load_acquire(&window->turn);
+        sum = (fs_totals){0};
+        add(&sum, &window->total);
+        add(&sum, &window->live);
+        if (!(turn & 1) && fs_load_acquire(&window->turn) == turn) break;
+    }
+    add(totals, &sum);
+}
+
+static void set_bit(uint64_t *words, uint32_t place, bool value) {
+    uint64_t bit = UINT64_C(1) << (place % 64);
+    if (value)
+        fs_or_relaxed(&words[place / 64], bit);
+    else
+        fs_and_relaxed(&words[place / 64], ~bit);
+}
+
+void fs_last_record(fs_last *window, uint32_t size, bool failed, bool slow) {
+    uint32_t place = (uint32_t)(fs_add_relaxed(&window->ticket, 1) % size);
+    set_bit(window->failed, place, failed);
+    set_bit(window->slow, place, slow);
+}
+
+void fs_last_restart(fs_last *window) {
+    fs_store_relaxed(&window->since, fs_load_relaxed(&window->ticket));
+    for (size_t i = 0; i < FS_LAST_MOST / 64; i++) {
+        fs_store_relaxed(&window->failed[i], 0);
+        fs_store_relaxed(&window->slow[i], 0);
+    }
+}
+
+void fs_last_totals(const fs_last *window, uint32_t size, fs_totals *totals) {
+    uint64_t calls = fs_load_relaxed(&window->ticket) - fs_load_relaxed(&window->since);
+    totals->calls += calls < size ? calls : size;
+    /* Counted on demand rather than kept: a kept number would stay wrong after a writer killed half-way. */
+    for (uint32_t i = 0; i < (size + 63) / 64; i++) {
+        totals->failures += (uint64_t)__builtin_popcountll(fs_load_relaxed(&window->failed[i]));
+        totals->slow += (uint64_t)__builtin_popcountll(fs_load_relaxed(&window->slow[i]));
+    }
+}

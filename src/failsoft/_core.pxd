@@ -1,0 +1,37 @@
+# What another Cython module may cimport: `from failsoft._core cimport Breaker, LatencyHistogram`.
+from libc.stdint cimport uint64_t
+
+from failsoft._csrc cimport (
+    fs_backoff, fs_breaker, fs_change, fs_histogram, fs_ns, fs_permit, fs_rng, fs_series, fs_span_of_time, fs_totals,
+)
+
+cdef class LatencyView:
+    cdef fs_series *series
+    cdef fs_span_of_time span
+    cdef object owner
+    cdef fs_totals totals(self) noexcept
+    cdef tuple unordered(self, object shares)
+    cdef double extreme(self, bint most)
+
+cdef class LatencyHistogram(LatencyView):
+    cdef readonly double window
+    cdef fs_histogram *stripe(self) except NULL
+    cdef void count_ns(self, uint64_t ns) noexcept
+
+cdef class Operation(LatencyHistogram):
+    pass
+
+cdef class Breaker:
+    cdef fs_breaker *block
+    cdef readonly str name
+    cdef list adopted
+    cdef list former
+    cdef Operation own
+    cdef object listener
+    cdef void tell(self, const fs_change *change)
+    cdef fs_permit take(self)
+    cdef void settle(self, fs_permit permit, bint failed, fs_ns took)
+
+cdef class Backoff:
+    cdef fs_backoff backoff
+    cdef fs_rng rng

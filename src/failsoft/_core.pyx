@@ -1,0 +1,491 @@
+# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+"""The compiled core: breakers, histograms, backoff, and the guards in front of calls.
+
+This file converts and hands on. What decides lies in csrc/, what a user sees lies in the Python rooms.
+"""
+
+from cpython.buffer cimport PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport isnan
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from failsoft cimport _csrc
+from failsoft._csrc cimport *
+
+import sys as _sys
+
+fs_clock_setup()
+fs_rng_setup()
+fs_python_setup(_sys.modules[__name__])
+
+cdef double NS = 1e-9
+
+STATES = ("CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY")
+REASONS = (
+    None, "consecutive_failures", "failure_rate", "slow_rate", "latency", "probe_failed", "wait_over", "recovered",
+    "operator",
+)
+EVENTS = ("retries", "fallbacks", "deduplicated", "rejected", "timeouts", "ignored", "unrecorded")
+
+
+cdef fs_ns to_ns(double seconds) noexcept:
+    return <fs_ns>(seconds * 1e9 + 0.5) if seconds < 9e9 else FS_FOREVER
+
+
+cdef fs_ns or_forever(object seconds) except? 0:
+    return FS_FOREVER if seconds is None else to_ns(seconds)
+
+
+cdef fs_arena *arena() except NULL:
+    cdef fs_arena *found = fs_arena_private()
+    if found is NULL:
+        raise MemoryError("the system gives no address space for failsoft's arena")
+    return found
+
+
+cdef class LatencyView:
+    """Reads a latency histogram: since its start, or (`.recent`) over its rolling window."""
+
+    def __init__(self):
+        raise TypeError("a LatencyView is a LatencyHistogram, or its .recent")
+
+    def quantiles(self, shares=(0.5, 0.95, 0.99)):
+        cdef Py_ssize_t count = len(shares), i
+        cdef double q[16]
+        cdef uint64_t ns[16]
+        if not 1 <= count <= 16:
+            raise ValueError(f"shares must be 1 to 16 numbers, got {count}")
+        for i in range(count):
+            q[i] = shares[i]
+            if not 0.0 <= q[i] <= 1.0:
+                raise ValueError(f"shares[{i}] must be from 0 to 1, got {q[i]!r}")
+            if i > 0 and q[i] < q[i - 1]:
+                return self.unordered(shares)
+        if fs_series_quantiles(self.series, self.span, q, <size_t>count, ns) == 0:
+            return (float("nan"),) * count
+        if count == 3:
+            return (<double>ns[0] * NS, <double>ns[1] * NS, <double>ns[2] * NS)
+        return tuple([<double>ns[i] * NS for i in range(count)])
+
+    cdef tuple unordered(self, shares):
+        """One pass wants them ascending: sort, ask, and put the answers where they were asked."""
+        order = sorted(range(len(shares)), key=shares.__getitem__)
+        answers = self.quantiles(tuple([shares[i] for i in order]))
+        placed = [0.0] * len(shares)
+        for place, answer in zip(order, answers):
+            placed[place] = answer
+        return tuple(placed)
+
+    cdef fs_totals totals(self) noexcept:
+        cdef fs_totals totals = fs_totals(0, 0, 0, 0)
+        if self.span == FS_RECENT:
+            fs_series_recent(self.series, fs_now(), &totals)
+        else:
+            fs_series_ever(self.series, &totals)
+        return totals
+
+    @property
+    def count(self):
+        return self.totals().calls
+
+    @property
+    def mean(self):
+        cdef fs_totals totals = self.totals()
+        return <double>totals.sum * NS / <double>totals.calls if totals.calls else float("nan")
+
+    @property
+    def min(self):
+        return self.extreme(0)
+
+    @property
+    def max(self):
+        return self.extreme(1)
+
+    cdef double extreme(self, bint most):
+        """Exact since the start; within a bucket over the window, whose own extremes are not kept."""
+        cdef uint64_t low, high
+        cdef double q = most
+        if self.span == FS_RECENT:
+            return NS * <double>low if fs_series_quantiles(self.series, FS_RECENT, &q, 1, &low) else float("nan")
+        fs_series_extremes(self.series, &low, &high)
+        if low > high:
+            return float("nan")
+        return NS * <double>(high if most else low)
+
+    def cells(self):
+        """(middle in ns, count) of every cell that holds anything, ascending."""
+        cdef uint64_t counts[37 * 64]
+        cdef uint32_t i
+        fs_series_cells(self.series, self.span, counts)
+        return [(fs_histogram_middle(i), counts[i]) for i in range(FS_OCTAVES * FS_CELLS) if counts[i]]
+
+    def to_hdr(self):
+        try:
+            from hdrh.histogram import HdrHistogram
+        except ImportError as error:
+            raise ImportError("to_hdr() needs the package hdrhistogram: pip install 'failsoft[hdr]'") from error
+        hdr = HdrHistogram(1, 1 << 42, 3)
+        for middle, count in self.cells():
+            hdr.record_value(middle, count)
+        return hdr
+
+
+cdef class LatencyHistogram(LatencyView):
+    """Latencies in log-linear buckets: quantiles within 1 %, since the start and over a rolling window."""
+
+    def __cinit__(self, double window=60.0):
+        if not 1e-3 <= window <= 1e9:
+            raise ValueError(f"window must be a number of seconds from 0.001 to 1e9, got {window!r}")
+        self.window = window
+        self.span = FS_EVER
+        self.series = fs_series_take(arena(), to_ns(window), fs_now())
+        if self.series is NULL:
+            raise MemoryError("failsoft's arena is full")
+
+    def __init__(self, window=60.0):
+        pass
+
+    def __dealloc__(self):
+        if self.series is not NULL:
+            fs_series_free(self.series)
+
+    cdef fs_histogram *stripe(self) except NULL:
+        cdef fs_histogram *histogram = fs_series_stripe(self.series, fs_stripe())
+        if histogram is NULL:
+            raise MemoryError("failsoft's arena is full")
+        return histogram
+
+    cdef void count_ns(self, uint64_t ns) noexcept:
+        cdef fs_histogram *histogram = fs_series_stripe(self.series, fs_stripe())
+        if histogram is not NULL:
+            fs_histogram_record(histogram, ns, fs_stamp())
+
+    def record(self, double seconds):
+        if not 0.0 <= seconds:
+            raise ValueError(f"seconds must be 0 or more, got {seconds!r}")
+        fs_histogram_record(self.stripe(), to_ns(seconds), fs_stamp())
+
+    def record_ns(self, long long ns):
+        if ns < 0:
+            raise ValueError(f"ns must be 0 or more, got {ns}")
+        fs_histogram_record(self.stripe(), <uint64_t>ns, fs_stamp())
+
+    def record_many(self, values):
+        cdef Py_buffer view
+        cdef const int64_t *ns
+        cdef Py_ssize_t count, i
+        cdef int64_t least = 0
+        PyObject_GetBuffer(values, &view, PyBUF_CONTIG_RO | PyBUF_FORMAT)
+        try:
+            if view.itemsize != 8 or view.format is NULL or view.format[0] not in (c"q", c"l") or view.format[1] != 0:
+                raise TypeError("values must be a contiguous buffer of int64 nanoseconds, like a numpy int64 array")
+            ns = <const int64_t *>view.buf
+            count = view.len // 8
+            for i in range(count):
+                least = ns[i] if ns[i] < least else least
+            if least < 0:
+                raise ValueError(f"values must be 0 or more, got {least}")
+            if count:
+                fs_histogram_record_many(self.stripe(), ns, <size_t>count, fs_stamp())
+        finally:
+            PyBuffer_Release(&view)
+
+    def merge(self, LatencyHistogram other not None):
+        if other is self:
+            raise ValueError("a histogram cannot be merged into itself")
+        if fs_series_merge(self.series, other.series) != FS_OK:
+            raise MemoryError("failsoft's arena is full; a part of the other histogram has been added")
+
+    @property
+    def recent(self):
+        cdef LatencyView view = LatencyView.__new__(LatencyView)
+        view.series = self.series
+        view.span = FS_RECENT
+        view.owner = self
+        return view
+
+    @property
+    def clipped(self):
+        return fs_series_clipped(self.series)
+
+    @property
+    def nbytes(self):
+        """Bytes of the arena in use by it now."""
+        return fs_series_bytes(self.series)
+
+
+cdef class Operation(LatencyHistogram):
+    """What the calls of one named operation come to. Written by guards, read by metrics."""
+
+    def totals_of(self, bint recent):
+        """(calls, summed ns, failures, slow calls) over the window, or since the start."""
+        cdef fs_totals totals = fs_totals(0, 0, 0, 0)
+        if recent:
+            fs_series_recent(self.series, fs_now(), &totals)
+        else:
+            fs_series_ever(self.series, &totals)
+        return totals.calls, totals.sum, totals.failures, totals.slow
+
+    def events(self):
+        """How often each of EVENTS has happened, since the start."""
+        cdef uint32_t i
+        return tuple([self.series.events[i] for i in range(FS_EVENTS)])
+
+    def note(self, int event, int count=1):
+        """Count an event by its place in EVENTS."""
+        fs_series_note(self.series, <fs_event_kind>event, <uint32_t>count)
+
+
+cdef class Breaker:
+    """The state machine of a circuit breaker, compiled. See csrc/include/failsoft/breaker.h."""
+
+    def __cinit__(self, config, str name="", listener=None):
+        cdef fs_breaker_config c
+        self.name = name
+        self.listener = listener
+        self.adopted = []
+        self.former = []
+        c.reset_timeout = to_ns(config.reset_timeout)
+        c.reset_most = or_forever(config.reset_max)
+        c.lease = max(to_ns(config.timeout), 1_000_000)
+        c.slow = or_forever(config.slow_call)
+        c.latency_limit = 0 if config.latency_limit is None else to_ns(config.latency_limit)
+        c.latency_quantile = config.latency_quantile or 0.0
+        c.reset_growth = config.reset_growth
+        c.reset_jitter = config.reset_jitter
+        c.failure_rate = 2.0 if config.failure_rate is None else config.failure_rate
+        c.slow_rate = 2.0 if config.slow_rate is None else config.slow_rate
+        c.failure_threshold = config.failure_threshold or 0
+        c.success_threshold = config.success_threshold
+        c.half_open_most = config.half_open_max_calls
+        c.minimum_calls = config.minimum_calls
+        c.last = config.count_window or 0
+        if fs_breaker_check(&c) != FS_OK:
+            raise ValueError(f"outside what a breaker can do: {config!r}")
+        self.block = fs_breaker_take(arena(), &c, fs_now())
+        if self.block is NULL:
+            raise MemoryError("failsoft's arena is full")
+        self.own = None
+
+    def __dealloc__(self):
+        if self.block is not NULL:
+            fs_breaker_free(self.block)
+        for address in self.former or ():
+            fs_breaker_free(<fs_breaker *><size_t>address)
+
+    def adopt(self, Operation operation not None):
+        """Let the calls of an operation count in the rates. It lives as long as the breaker from now on."""
+        self.adopted.append(operation)
+        fs_breaker_adopt(self.block, operation.series)
+
+    cdef void tell(self, const fs_change *change):
+        if change.generation:
+            self._announce(change.origin, change.to, change.because, change.generation, change.failures)
+
+    def _announce(self, int previous, int state, int because, generation, failures):
+        """Called after each change of state, outside all locks, by whoever brought it about."""
+        if self.listener is not None:
+            self.listener(self, STATES[previous], STATES[state], REASONS[because], generation, failures)
+
+    cdef fs_permit take(self):
+        cdef uint64_t gate = fs_breaker_gate(self.block)
+        if fs_gate_clear(gate):
+            return fs_permit_of(gate)
+        cdef fs_change change
+        change.generation = 0
+        cdef fs_permit permit = fs_breaker_acquire(self.block, fs_now(), &change)
+        self.tell(&change)
+        return permit
+
+    cdef void settle(self, fs_permit permit, bint failed, fs_ns took):
+        cdef fs_change change
+        cdef fs_histogram *histogram
+        cdef bint slow = took >= self.block.config.slow
+        cdef fs_ns now = fs_now()
+        if self.own is None:
+            own = Operation()
+            self.own = own
+            self.adopt(own)
+        histogram = fs_series_stripe(self.own.series, fs_stripe())
+        if histogram is not NULL:
+            if took:
+                fs_histogram_record(histogram, took, fs_stamp())
+                fs_histogram_outcome(histogram, failed, slow)
+            else:
+                fs_histogram_note(histogram, fs_stamp(), failed, slow)
+        change.generation = 0
+        if failed:
+            fs_breaker_failure(self.block, permit, took, now, &change)
+        else:
+            fs_breaker_success(self.block, permit, took, now, &change)
+        self.tell(&change)
+
+    def acquire(self):
+        return self.take()
+
+    def success(self, fs_permit permit, fs_ns duration_ns=0):
+        self.settle(permit, False, duration_ns)
+
+    def failure(self, fs_permit permit, fs_ns duration_ns=0):
+        self.settle(permit, True, duration_ns)
+
+    def ignore(self, fs_permit permit):
+        fs_breaker_ignore(self.block, permit)
+
+    def read(self):
+        """(state, reason, generation, failures, probes out, (calls, failures, slow) of the window, retry after, age)"""
+        cdef fs_breaker_status s
+        cdef fs_ns now = fs_now()
+        fs_breaker_read(self.block, now, &s)
+        return (
+            STATES[s.state], REASONS[s.because], s.generation, s.failures, s.probes,
+            (s.totals.calls, s.totals.failures, s.totals.slow),
+            None if s.retry_after == FS_FOREVER else s.retry_after * NS,
+            (now - s.changed) * NS,
+        )
+
+    def force(self, int state):
+        """Put it into a state, by its place in STATES."""
+        cdef fs_change change
+        change.generation = 0
+        fs_breaker_force(self.block, <fs_state>state, fs_now(), &change)
+        self.tell(&change)
+
+    def relocate(self):
+        """Move the breaker to another block of the arena, under whatever guards look at it."""
+        cdef fs_breaker *heir = fs_breaker_move(self.block)
+        if heir is NULL:
+            raise MemoryError("failsoft's arena is full")
+        self.former.append(<size_t>self.block)
+        self.block = heir
+
+
+_JITTERS = {"none": FS_JITTER_NONE, "full": FS_JITTER_FULL, "equal": FS_JITTER_EQUAL,
+            "decorrelated": FS_JITTER_DECORRELATED}
+
+
+cdef class Backoff:
+    """Delays before retries: exponential, capped, jittered."""
+
+    def __cinit__(self, double initial=0.5, double maximum=10.0, double multiplier=2.0, jitter="full", seed=None):
+        if not 0.0 <= initial <= 1e9:
+            raise ValueError(f"initial must be a number of seconds from 0 to 1e9, got {initial!r}")
+        if not initial <= maximum <= 1e9:
+            raise ValueError(f"maximum must be a number of seconds from initial ({initial!r}) to 1e9, got {maximum!r}")
+        if not 1.0 <= multiplier <= 1e6:
+            raise ValueError(f"multiplier must be a number from 1 to 1e6, got {multiplier!r}")
+        if jitter not in _JITTERS:
+            raise ValueError(f"jitter must be one of {', '.join(_JITTERS)}, got {jitter!r}")
+        fs_backoff_init(&self.backoff, to_ns(initial), to_ns(maximum), multiplier, _JITTERS[jitter])
+        if seed is None:
+            fs_rng_seed_fresh(&self.rng)
+        else:
+            fs_rng_seed(&self.rng, <uint64_t>(seed & 0xFFFFFFFFFFFFFFFF))
+
+    def __init__(self, initial=0.5, maximum=10.0, multiplier=2.0, jitter="full", seed=None):
+        pass
+
+    def delay(self, long long attempt, double previous=0.0):
+        if attempt < 0:
+            raise ValueError(f"attempt must be 0 or more, got {attempt}")
+        if not 0.0 <= previous:
+            raise ValueError(f"previous must be a number of seconds, 0 or more, got {previous!r}")
+        fs_rng_refresh(&self.rng)
+        return <double>fs_backoff_delay(&self.backoff, <uint64_t>attempt, to_ns(previous), &self.rng) * NS
+
+
+def make_guard(fn, Breaker breaker not None, Operation operation not None, recovery, *, judge, bint is_async, bint binds,
+               bint keeps_arguments, bint has_fallbacks, bint shared, bint disabled, timeout, overall, slow, cancel_after):
+    """A guard before `fn`. Durations in seconds, None for none. `shared` guards live as long as the process on 3.13t."""
+    cdef fs_guard_setup setup
+    setup.fn = <_csrc.PyObject *>fn
+    setup.owner = <_csrc.PyObject *>breaker
+    setup.operation = <_csrc.PyObject *>operation
+    setup.recovery = <_csrc.PyObject *>recovery
+    setup.judge = NULL if judge is None else <_csrc.PyObject *>judge
+    setup.truth = &breaker.block
+    setup.series = operation.series
+    setup.timeout = or_forever(timeout)
+    setup.overall = or_forever(overall)
+    setup.slow = or_forever(slow)
+    setup.cancel_after = or_forever(cancel_after)
+    setup.is_async = is_async
+    setup.binds = binds
+    setup.keeps_arguments = keeps_arguments
+    setup.has_fallbacks = has_fallbacks
+    setup.immortal = shared
+    setup.disabled = disabled
+    return fs_guard_new(&setup)
+
+
+def disable_guard(guard, bint disabled):
+    """Turn a guard into a pass-through, or back."""
+    if not fs_is_any_guard(guard):
+        raise TypeError(f"guard must be a Guard or an AsyncGuard, got {guard!r}")
+    fs_guard_disable(guard, disabled)
+
+
+def set_refusal_error(type error):
+    """The exception class to raise for a refusal."""
+    fs_refusal_error_set(error)
+
+
+def now_ns():
+    """CLOCK_MONOTONIC in ns, or the fake clock."""
+    return fs_now()
+
+
+def remaining():
+    cdef fs_ticks deadline = fs_frame_now()
+    if deadline == FS_FOREVER:
+        return None
+    cdef int64_t left = <int64_t>(deadline - fs_stamp())
+    return <double>fs_ticks_to_ns(<uint64_t>left) * NS if left > 0 else 0.0
+
+
+def clock_source():
+    """Which clock stamps durations now: "tsc", "cntvct", "monotonic" or "fake"."""
+    if fs_clock.source == FS_CLOCK_FAKE:
+        return "fake"
+    if fs_clock.source == FS_CLOCK_COUNTER:
+        return "tsc" if _sys_machine() in ("x86_64", "AMD64") else "cntvct"
+    return "monotonic"
+
+
+def _sys_machine():
+    import platform
+
+    return platform.machine()
+
+
+def clock_anomalies():
+    """How often the cycle counter and the kernel's clock have disagreed."""
+    return fs_clock.anomalies
+
+
+def clock_check():
+    """Compare the two clocks now; guards do this themselves once a slice."""
+    fs_clock_check()
+
+
+def fake_clock(bint on):
+    fs_clock_fake(on)
+
+
+def fake_clock_set(fs_ns now):
+    fs_clock_fake_set(now)
+
+
+def skew_clock(int64_t ticks):
+    """Test hook: pretend that the cycle counter stands this far off."""
+    fs_clock_skew(ticks)
+
+
+def arena_bytes():
+    """(in use, lying free for reuse, capacity) of the process's arena, in bytes."""
+    cdef fs_arena *a = arena()
+    return (a.used - a.free_lines) * FS_LINE, a.free_lines * FS_LINE, <size_t>a.capacity * FS_LINE
+
+
+def build_info():
+    """The compiler and the flags this module was built with."""
+    return {"compiler": FS_BUILD_COMPILER.decode(), "flags": FS_BUILD_FLAGS.decode()}

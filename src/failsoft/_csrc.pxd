@@ -1,0 +1,200 @@
+# The alphabet of the C core, and of the call types that stand on it. No logic here.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "failsoft/status.h" nogil:
+    ctypedef enum fs_status:
+        FS_OK
+        FS_NO_MEMORY
+        FS_INVALID
+        FS_STALE
+
+cdef extern from "failsoft/clock.h" nogil:
+    ctypedef uint64_t fs_ns
+    ctypedef uint64_t fs_ticks
+    ctypedef struct fs_clock_state:
+        uint32_t source
+        uint32_t anomalies
+    const uint64_t FS_FOREVER
+    const uint32_t FS_CLOCK_MONOTONIC
+    const uint32_t FS_CLOCK_COUNTER
+    const uint32_t FS_CLOCK_FAKE
+    fs_clock_state fs_clock
+    void fs_clock_setup()
+    fs_ns fs_now()
+    fs_ticks fs_stamp()
+    fs_ns fs_ticks_to_ns(fs_ticks ticks)
+    void fs_clock_check()
+    void fs_clock_fake(bint on)
+    void fs_clock_fake_set(fs_ns now)
+    void fs_clock_skew(int64_t ticks)
+
+cdef extern from "failsoft/rng.h" nogil:
+    ctypedef struct fs_rng:
+        pass
+    void fs_rng_setup()
+    void fs_rng_seed(fs_rng *rng, uint64_t seed)
+    void fs_rng_seed_fresh(fs_rng *rng)
+    void fs_rng_refresh(fs_rng *rng)
+
+cdef extern from "failsoft/backoff.h" nogil:
+    ctypedef enum fs_jitter:
+        FS_JITTER_NONE
+        FS_JITTER_FULL
+        FS_JITTER_EQUAL
+        FS_JITTER_DECORRELATED
+    ctypedef struct fs_backoff:
+        pass
+    fs_status fs_backoff_init(fs_backoff *backoff, fs_ns initial, fs_ns maximum, double multiplier, fs_jitter jitter)
+    fs_ns fs_backoff_delay(const fs_backoff *backoff, uint64_t attempt, fs_ns previous, fs_rng *rng)
+
+cdef extern from "failsoft/arena.h" nogil:
+    ctypedef struct fs_block:
+        pass
+    ctypedef struct fs_arena:
+        uint32_t capacity
+        uint32_t used
+        uint32_t free_lines
+    const uint32_t FS_LINE
+    fs_arena *fs_arena_private()
+
+cdef extern from "failsoft/window.h" nogil:
+    ctypedef struct fs_totals:
+        uint64_t calls
+        uint64_t sum
+        uint64_t failures
+        uint64_t slow
+
+cdef extern from "failsoft/histogram.h" nogil:
+    ctypedef enum fs_event_kind:
+        FS_RETRIES
+        FS_FALLBACKS
+        FS_DEDUPLICATED
+        FS_REJECTED
+        FS_TIMEOUTS
+        FS_IGNORED
+        FS_UNRECORDED
+        FS_EVENTS
+    ctypedef enum fs_span_of_time:
+        FS_EVER
+        FS_RECENT
+    ctypedef struct fs_slices:
+        fs_totals live
+    ctypedef struct fs_histogram:
+        fs_slices slices
+    ctypedef struct fs_series:
+        fs_block block
+        uint32_t *events
+    const uint32_t FS_OCTAVES
+    const uint32_t FS_CELLS
+    uint64_t fs_histogram_middle(uint32_t index)
+    void fs_histogram_record(fs_histogram *histogram, uint64_t ns, fs_ticks stamp)
+    size_t fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp)
+    fs_series *fs_series_take(fs_arena *arena, fs_ns window, fs_ns now)
+    void fs_series_free(fs_series *series)
+    fs_histogram *fs_series_stripe(fs_series *series, uint32_t stripe)
+    void fs_series_recent(const fs_series *series, fs_ns now, fs_totals *totals)
+    void fs_series_ever(const fs_series *series, fs_totals *totals)
+    void fs_series_extremes(const fs_series *series, uint64_t *low, uint64_t *high)
+    uint64_t fs_series_clipped(const fs_series *series)
+    uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out)
+    uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cells)
+    fs_status fs_series_merge(fs_series *series, fs_series *other)
+    size_t fs_series_bytes(const fs_series *series)
+    void fs_series_note(fs_series *series, fs_event_kind kind, uint32_t count)
+    void fs_histogram_note(fs_histogram *histogram, fs_ticks stamp, bint failed, bint slow)
+    void fs_histogram_outcome(fs_histogram *histogram, bint failed, bint slow)
+
+cdef extern from "failsoft/breaker.h" nogil:
+    ctypedef enum fs_state:
+        FS_CLOSED_STATE
+        FS_OPEN
+        FS_HALF_OPEN
+        FS_FORCED_OPEN
+        FS_DISABLED
+        FS_METRICS_ONLY
+        FS_STATES
+    ctypedef enum fs_because:
+        FS_BECAUSE_NOTHING
+    ctypedef uint64_t fs_permit
+    ctypedef struct fs_breaker_config:
+        fs_ns reset_timeout
+        fs_ns reset_most
+        fs_ns lease
+        fs_ns slow
+        fs_ns latency_limit
+        double latency_quantile
+        double reset_growth
+        double reset_jitter
+        double failure_rate
+        double slow_rate
+        uint32_t failure_threshold
+        uint32_t success_threshold
+        uint32_t half_open_most
+        uint32_t minimum_calls
+        uint32_t last
+    ctypedef struct fs_breaker:
+        fs_block block
+        fs_breaker_config config
+    ctypedef struct fs_change:
+        fs_state origin "from"
+        fs_state to
+        fs_because because
+        uint32_t generation
+        uint32_t failures
+    ctypedef struct fs_breaker_status:
+        fs_state state
+        fs_because because
+        uint32_t generation
+        uint32_t failures
+        uint32_t probes
+        fs_totals totals
+        fs_ns retry_after
+        fs_ns changed
+    uint64_t fs_breaker_gate(const fs_breaker *breaker)
+    bint fs_gate_clear(uint64_t gate)
+    fs_permit fs_permit_of(uint64_t gate)
+    fs_breaker *fs_breaker_take(fs_arena *arena, const fs_breaker_config *config, fs_ns now)
+    void fs_breaker_free(fs_breaker *breaker)
+    fs_status fs_breaker_check(const fs_breaker_config *config)
+    void fs_breaker_adopt(fs_breaker *breaker, fs_series *series)
+    fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change)
+    void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change)
+    void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change)
+    void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit)
+    void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit permit, fs_ns now, fs_change *change)
+    void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change *change)
+    void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status)
+    fs_breaker *fs_breaker_move(fs_breaker *breaker)
+
+cdef extern from "frame.h" nogil:
+    fs_ticks fs_frame_now()
+    uint32_t fs_stripe()
+
+cdef extern from "guard.h":
+    ctypedef struct PyObject:
+        pass
+    bint fs_is_any_guard(object candidate)
+    ctypedef struct fs_guard_setup:
+        PyObject *fn
+        PyObject *owner
+        PyObject *operation
+        PyObject *recovery
+        PyObject *judge
+        fs_breaker **truth
+        fs_series *series
+        fs_ns timeout
+        fs_ns overall
+        fs_ns slow
+        fs_ns cancel_after
+        bint is_async "async"
+        bint binds
+        bint keeps_arguments
+        bint has_fallbacks
+        bint immortal
+        bint disabled
+    object fs_guard_new(const fs_guard_setup *setup)
+    int fs_guard_disable(object guard, bint disabled) except -1
+    int fs_python_setup(object module) except -1
+    int fs_refusal_error_set(object type) except -1
+    const char *FS_BUILD_COMPILER
+    const char *FS_BUILD_FLAGS
