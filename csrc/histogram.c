@@ -92,6 +92,7 @@ static void end_turn(fs_histogram *histogram, uint32_t over) {
 }
 
 void fs_histogram_turn(fs_histogram *histogram, fs_ns now, fs_ticks stamp) {
+    fs_histogram_flush(histogram); /* it belongs to the slice that may be over */
     uint32_t over = fs_slices_begin_turn(&histogram->slices, now, stamp);
     if (over) end_turn(histogram, over);
 }
@@ -101,42 +102,68 @@ void fs_histogram_cell_full(fs_histogram *histogram) {
     if (!(turn & 1) && fs_cas(&histogram->slices.turn, &turn, turn + 1)) end_turn(histogram, 1);
 }
 
-size_t fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp) {
-    if (fs_slices_due(&histogram->slices, stamp)) fs_histogram_turn(histogram, fs_now(), stamp);
-    uint64_t low = UINT64_MAX, high = 0, sum = 0;
+/* Values counted apart before they are added to the live cells: so many at most that 32 bits hold them, and at least
+ * so many that adding up the table costs less than what it saves (no column to look up, no atomic increment). */
+#define BATCH_MOST ((size_t)FS_CELL_FULL / 2)
+#define BATCH_LEAST 256
+
+/* False: a value is negative, and nothing has been counted. */
+static bool count_batch(fs_histogram *histogram, const int64_t *ns, size_t count) {
+    uint32_t table[FS_OCTAVES * FS_CELLS] = {0};
+    uint64_t low = UINT64_MAX, high = 0, sum = 0, signs = 0;
     uint32_t clipped = 0;
-    size_t negative = 0;
-    uint32_t known = FS_OCTAVES; /* the octave whose column is at hand: neighbours tend to share it */
-    fs_column *column = NULL;
     for (size_t i = 0; i < count; i++) {
-        negative += ns[i] < 0;
-        uint64_t value = ns[i] < 0 ? 0 : (uint64_t)ns[i];
+        uint64_t value = (uint64_t)ns[i];
+        signs |= value;
         clipped += value > FS_VALUE_MOST;
         value = value > FS_VALUE_MOST ? FS_VALUE_MOST : value;
         low = value < low ? value : low;
         high = value > high ? value : high;
         sum += value;
-        uint32_t index = fs_histogram_index(value);
-        uint32_t octave = fs_histogram_octave(index);
-        if (octave != known) {
-            column = take_column(histogram, octave);
-            known = octave;
-        }
-        if (FS_UNLIKELY(!column)) {
-            clipped++;
+        table[fs_histogram_index(value)]++;
+    }
+    if (signs >> 63) return false;
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        uint32_t *from = &table[octave * FS_CELLS], here = 0;
+        for (uint32_t i = 0; i < FS_CELLS; i++) here += from[i];
+        if (here == 0) continue;
+        fs_column *column = take_column(histogram, octave);
+        if (!column) {
+            clipped += here;
             continue;
         }
-        uint32_t *cell = &column->live[fs_histogram_cell(index)];
-        fs_tally_add(cell, 1);
-        if (FS_UNLIKELY(fs_load_relaxed(cell) >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
+        uint32_t fullest = 0;
+        for (uint32_t i = 0; i < FS_CELLS; i++) {
+            if (from[i]) fs_tally_add(&column->live[i], from[i]);
+            uint32_t now = fs_tally_get(&column->live[i]);
+            fullest = now > fullest ? now : fullest;
+        }
+        if (FS_UNLIKELY(fullest >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
     }
-    if (count == 0) return 0;
     fs_tally_add(&histogram->slices.live.calls, count);
     fs_tally_add(&histogram->slices.live.sum, sum);
     if (clipped) fs_tally_add(&histogram->clipped, clipped);
     fs_histogram_new_extreme(histogram, low);
     fs_histogram_new_extreme(histogram, high);
-    return negative;
+    return true;
+}
+
+static bool any_negative(const int64_t *ns, size_t count) {
+    uint64_t signs = 0;
+    for (size_t i = 0; i < count; i++) signs |= (uint64_t)ns[i];
+    return signs >> 63;
+}
+
+bool fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp) {
+    if (fs_slices_due(&histogram->slices, stamp)) fs_histogram_turn(histogram, fs_now(), stamp);
+    bool small = count < BATCH_LEAST;
+    if ((small || count > BATCH_MOST) && any_negative(ns, count)) return false;
+    for (size_t i = 0; small && i < count; i++) fs_histogram_record(histogram, (uint64_t)ns[i], stamp);
+    for (size_t done = 0; !small && done < count; done += BATCH_MOST) {
+        size_t left = count - done;
+        if (!count_batch(histogram, ns + done, left < BATCH_MOST ? left : BATCH_MOST)) return false;
+    }
+    return true;
 }
 
 fs_series *fs_series_take(fs_arena *arena, fs_ns window, fs_ns now) {
@@ -172,18 +199,25 @@ fs_histogram *fs_series_stripe(fs_series *series, uint32_t stripe) {
     for (uint32_t stripe_ = 0; stripe_ < FS_STRIPES; stripe_++)  \
         for (fs_histogram *histogram = fs_series_have((series), stripe_); histogram; histogram = NULL)
 
-void fs_series_recent(const fs_series *series, fs_ns now, fs_totals *totals) {
-    FOR_EACH_STRIPE(series, histogram) fs_slices_recent(&histogram->slices, now, totals);
+void fs_series_recent(fs_series *series, fs_ns now, fs_totals *totals) {
+    FOR_EACH_STRIPE(series, histogram) {
+        fs_histogram_flush(histogram);
+        fs_slices_recent(&histogram->slices, now, totals);
+    }
 }
 
-void fs_series_ever(const fs_series *series, fs_totals *totals) {
-    FOR_EACH_STRIPE(series, histogram) fs_slices_ever(&histogram->slices, totals);
+void fs_series_ever(fs_series *series, fs_totals *totals) {
+    FOR_EACH_STRIPE(series, histogram) {
+        fs_histogram_flush(histogram);
+        fs_slices_ever(&histogram->slices, totals);
+    }
 }
 
-void fs_series_extremes(const fs_series *series, uint64_t *low, uint64_t *high) {
+void fs_series_extremes( fs_series *series, uint64_t *low, uint64_t *high) {
     *low = UINT64_MAX;
     *high = 0;
     FOR_EACH_STRIPE(series, histogram) {
+        fs_histogram_flush(histogram);
         uint64_t least = fs_load_relaxed(&histogram->low), most = fs_load_relaxed(&histogram->high);
         if (least < *low) *low = least;
         if (most > *high) *high = most;

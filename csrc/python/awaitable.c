@@ -25,6 +25,7 @@ typedef struct {
     fs_permit permit;
     uint64_t gate;
     fs_ticks start;
+    fs_ns limit;               /* the guard's, or 0: the end of this attempt has something to tell */
     fs_ticks deadline;         /* for remaining() */
     fs_ns until;               /* CLOCK_MONOTONIC bound on the attempt, FS_FOREVER: none but the guard's */
     PyObject *timer;           /* armed at the first suspension; NULL: none */
@@ -109,15 +110,19 @@ static void drive_this(fs_awaitable *a, PyObject *inner) {
     Py_XSETREF(a->inner, inner);
 }
 
-/* The iterator behind an awaitable; coroutines are their own. */
+/* The iterator behind an awaitable; coroutines are their own. Steals `awaitable`. */
 static PyObject *iterator_of(PyObject *awaitable) {
-    if (PyCoro_CheckExact(awaitable) || Py_TYPE(awaitable) == &fs_awaitable_type) return Py_NewRef(awaitable);
+    if (FS_LIKELY(PyCoro_CheckExact(awaitable)) || Py_TYPE(awaitable) == &fs_awaitable_type) return awaitable;
+    if (PyGen_CheckExact(awaitable)) return awaitable; /* types.coroutine */
     PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
-    if (async && async->am_await) return async->am_await(awaitable);
-    if (PyGen_CheckExact(awaitable)) return Py_NewRef(awaitable); /* types.coroutine */
-    PyErr_Format(PyExc_TypeError, "a guarded coroutine function returned %.100s, which can't be awaited",
-                 Py_TYPE(awaitable)->tp_name);
-    return NULL;
+    PyObject *iterator = NULL;
+    if (async && async->am_await)
+        iterator = async->am_await(awaitable);
+    else
+        PyErr_Format(PyExc_TypeError, "a guarded coroutine function returned %.100s, which can't be awaited",
+                     Py_TYPE(awaitable)->tp_name);
+    Py_DECREF(awaitable);
+    return iterator;
 }
 
 PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
@@ -137,6 +142,7 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
     a->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
     a->until = until;
     a->mode = (uint8_t)(mode | FS_ASYNC);
+    a->limit = mode == FS_RAISE ? guard->limit : 0;
     a->stage = NEW;
     if (guard->keeps_arguments && mode != FS_ATTEMPT && !keep_arguments(a, args, nargsf, kwnames)) {
         Py_DECREF(a);
@@ -172,6 +178,7 @@ static void suspended(fs_awaitable *a) {
     a->timer = PyObject_CallMethod(a->guard->recovery, "arm", "d", (double)left * 1e-9);
     if (!a->timer) PyErr_WriteUnraisable(a->guard->recovery);
     if (a->timer == Py_None) Py_CLEAR(a->timer);
+    if (a->timer) a->limit = 0;
 }
 
 /* Disarm the timer, tell it how the attempt ended (an exception, or NULL), and hear what to raise instead: a new
@@ -234,11 +241,9 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
 #else
     bool due = fs_slices_due(&histogram->slices, end);
 #endif
-    bool told = (took >= guard->limit) | (fs_breaker_gate(guard->breaker) != a->gate) | due;
-    if (FS_UNLIKELY(told | (a->timer != NULL) | (guard->judge != NULL) | (a->mode != (FS_RAISE | FS_ASYNC)) |
-                    !fs_gate_clear(a->gate)))
+    if (FS_UNLIKELY((took >= a->limit) | (fs_breaker_gate(guard->breaker) != a->gate) | due))
         return finished_slow(a, value, took, end, result);
-    fs_histogram_count(histogram, took);
+    fs_histogram_defer(histogram, took);
     a->stage = DONE;
     *result = value;
     return PYGEN_RETURN;
@@ -279,21 +284,31 @@ static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
     return PYGEN_NEXT;
 }
 
+/* Ask the breaker. False: it refused, and the answer is there. */
+static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status) {
+    fs_guard *guard = a->guard;
+    fs_ns now;
+    a->limit = 0;
+    a->permit = fs_guard_admit(guard, &a->gate, &now);
+    if (a->permit) return true;
+    a->start = fs_stamp();
+    close_inner(a);
+    PyObject *arguments = arguments_of(a);
+    PyObject *answer = fs_guard_refused(guard, a->mode, now, arguments);
+    Py_XDECREF(arguments);
+    bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
+    *status = final ? done(a, answer, result) : recover(a, answer, result);
+    return false;
+}
+
 /* Pass the gate, or be refused: then *result and the answer are final. */
 static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
     fs_guard *guard = a->guard;
     a->gate = fs_breaker_gate(guard->breaker);
-    a->permit = FS_LIKELY(fs_gate_clear(a->gate)) ? fs_permit_of(a->gate) : fs_guard_admit(guard, &a->gate);
+    a->permit = fs_permit_of(a->gate);
+    if (FS_UNLIKELY(!fs_gate_clear(a->gate)) && !begin_gated(a, result, status)) return false;
     a->start = fs_stamp();
-    if (FS_UNLIKELY(a->permit == 0)) {
-        close_inner(a);
-        PyObject *arguments = arguments_of(a);
-        PyObject *answer = fs_guard_refused(guard, a->mode, arguments);
-        Py_XDECREF(arguments);
-        bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
-        *status = final ? done(a, answer, result) : recover(a, answer, result);
-        return false;
-    }
+    fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
     if (FS_UNLIKELY(a->until != FS_FOREVER)) {
         fs_ns now = fs_now();
@@ -433,7 +448,6 @@ static void awaitable_dealloc(PyObject *self) {
         abandon(a);
         if (passing) fs_exception_put(passing);
     }
-    a->stage = DONE;
     if (a->has_arguments) drop_arguments(a);
     Py_CLEAR(a->inner);
     Py_CLEAR(a->guard);

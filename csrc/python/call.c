@@ -87,12 +87,13 @@ static void announce(fs_guard *guard, const fs_change *change) {
     for (int i = 1; i < 6; i++) Py_XDECREF(parts[i]);
 }
 
-fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate) {
+fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now) {
     fs_breaker *breaker = fs_guard_breaker(guard);
     *gate = fs_breaker_gate(breaker);
     if (fs_gate_clear(*gate)) return fs_permit_of(*gate);
     fs_change change = {0};
-    fs_permit permit = fs_breaker_acquire(breaker, fs_now(), &change);
+    *now = fs_now();
+    fs_permit permit = fs_breaker_acquire(breaker, *now, &change);
     announce(guard, &change);
     return permit;
 }
@@ -222,9 +223,9 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
     return NULL;
 }
 
-PyObject *fs_guard_refused(fs_guard *guard, int mode, PyObject *arguments) {
+PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *arguments) {
     fs_series_note(guard->series, FS_REJECTED, 1);
-    PyObject *refusal = fs_refusal_new(guard);
+    PyObject *refusal = fs_refusal_new(guard, now);
     if (!refusal) return NULL;
     if (fs_mode_of(mode) == FS_ATTEMPT) return attempt_of(FS_REFUSED, refusal, 0, 0);
     if (guard->has_fallbacks) {
@@ -278,24 +279,23 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
                        PyObject *kwnames) {
     if (guard->async) {
         PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
-        PyObject *awaitable = inner ? fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames) : NULL;
-        Py_XDECREF(inner);
-        return awaitable;
+        return inner ? fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames) : NULL;
     }
     uint64_t gate;
-    fs_permit permit = fs_guard_admit(guard, &gate);
+    fs_ns now;
+    fs_permit permit = fs_guard_admit(guard, &gate, &now);
     PyObject *arguments = NULL, *answer = NULL;
     if (FS_UNLIKELY(permit == 0)) {
         if (guard->has_fallbacks && mode != FS_ATTEMPT && !(arguments = fs_arguments_pack(args, nargsf, kwnames)))
             return NULL;
-        answer = fs_guard_refused(guard, mode, arguments);
+        answer = fs_guard_refused(guard, mode, now, arguments);
         Py_XDECREF(arguments);
         return answer;
     }
     fs_ticks start = fs_stamp();
     fs_ticks deadline = fs_guard_deadline(guard, start);
     if (until != FS_FOREVER) {
-        fs_ns now = fs_now();
+        now = fs_now();
         fs_ticks bound = start + fs_ns_to_ticks(until > now ? until - now : 0);
         deadline = bound < deadline ? bound : deadline;
     }
@@ -309,9 +309,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     if (value && fs_is_awaitable(value)) {
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
         fs_breaker_ignore(fs_guard_breaker(guard), permit);
-        answer = fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
-        Py_DECREF(value);
-        return answer;
+        return fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
     }
     PyObject *exception = value ? NULL : fs_exception_take();
     if (mode != FS_ATTEMPT) arguments = fs_arguments_pack(args, nargsf, kwnames);

@@ -27,6 +27,7 @@ static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf
     uint64_t gate = fs_breaker_gate(guard->breaker);
     if (FS_UNLIKELY(!fs_gate_clear(gate))) return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
     fs_ticks start = fs_stamp();
+    fs_guard_flush(guard);
     fs_ticks outer = fs_frame_push(fs_guard_deadline(guard, start));
     PyObject *value = fs_guard_enter(guard, args, nargsf, kwnames);
     fs_frame_deadline = outer;
@@ -48,14 +49,10 @@ static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf
 #endif
     if (FS_UNLIKELY((took >= guard->limit) | (fs_breaker_gate(guard->breaker) != gate) | due)) goto slow;
     if (FS_UNLIKELY(fs_is_awaitable(value))) goto slow;
-    fs_histogram_count(histogram, took);
+    fs_histogram_defer(histogram, took);
     return value;
 slow:
-    if (fs_is_awaitable(value)) {
-        PyObject *awaitable = fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
-        Py_DECREF(value);
-        return awaitable;
-    }
+    if (fs_is_awaitable(value)) return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
     return fs_guard_succeeded(guard, FS_RAISE, value, fs_permit_of(gate), gate, took, end);
 }
 
@@ -68,9 +65,7 @@ static PyObject *async_guard_call(PyObject *self, PyObject *const *args, size_t 
     fs_guard *guard = (fs_guard *)self;
     PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
     if (FS_UNLIKELY(inner == NULL)) return NULL;
-    PyObject *awaitable = fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, inner, args, nargsf, kwnames);
-    Py_DECREF(inner);
-    return awaitable;
+    return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, inner, args, nargsf, kwnames);
 }
 
 static PyObject *guard_call_disabled(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
@@ -134,6 +129,7 @@ PyObject *fs_guard_new(const fs_guard_setup *setup) {
     self->operation = Py_NewRef(setup->operation);
     self->recovery = Py_NewRef(setup->recovery);
     self->judge = Py_XNewRef(setup->judge);
+    if (setup->judge) self->limit = 0; /* every value has to be looked at */
     self->async = setup->async;
     self->keeps_arguments = setup->keeps_arguments;
     self->has_fallbacks = setup->has_fallbacks;
@@ -243,7 +239,7 @@ static PyObject *guard_metrics(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 /* The gate's "no" as it stands, for what is refused outside a call. */
 static PyObject *guard_refuse(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     fs_series_note(((fs_guard *)self)->series, FS_REJECTED, 1);
-    return fs_refusal_new((fs_guard *)self);
+    return fs_refusal_new((fs_guard *)self, fs_now());
 }
 
 static PyMethodDef guard_methods[] = {

@@ -113,6 +113,15 @@ static inline fs_histogram *fs_guard_histogram(fs_guard *guard) {
 #endif
 }
 
+/* Count what the call before has left: see `pending` in histogram.h. Called right after the first clock read. */
+static inline void fs_guard_flush(fs_guard *guard) {
+#if FS_MANY_WRITERS
+    (void)guard;
+#else
+    fs_histogram_flush(guard->histogram);
+#endif
+}
+
 static inline fs_ticks fs_guard_deadline(const fs_guard *guard, fs_ticks start) {
     return fs_ns_add(start, fs_ns_to_ticks(guard->reach));
 }
@@ -132,8 +141,8 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
 /* What is true now, if the breaker's block has moved. */
 fs_breaker *fs_guard_breaker(fs_guard *guard);
 
-/* A permit and the gate it was issued under; 0: refused. Announces what changed. */
-fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate);
+/* A permit and the gate it was issued under; 0: refused, at the time *now. Announces what changed. */
+fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now);
 
 /* A value has come back and is a success: record, settle, and shape it by mode. Steals `value`. */
 PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_permit permit, uint64_t gate, fs_ns took,
@@ -148,7 +157,7 @@ bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit
 PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns took, fs_ticks end, PyObject *arguments);
 
 /* The gate said no. Likewise, a coroutine only where there are fallbacks. */
-PyObject *fs_guard_refused(fs_guard *guard, int mode, PyObject *arguments);
+PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *arguments);
 
 /* What recovery answered in mode FS_RAISE, (True, value) or (False, exception): the value, or the exception set with
  * its traceback as it was. Steals `answer`. */
@@ -166,12 +175,13 @@ void fs_exception_put(PyObject *exception);
 
 /* ---- awaitable.c */
 
+/* Steals `inner`, a coroutine or another awaitable. */
 PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
                            size_t nargsf, PyObject *kwnames);
 
 /* ---- result.c */
 
-PyObject *fs_refusal_new(fs_guard *guard);
+PyObject *fs_refusal_new(fs_guard *guard, fs_ns now);
 PyObject *fs_refusal_raise(PyObject *refusal);
 PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took);
 PyObject *fs_result_refused(fs_guard *guard, PyObject *refusal);

@@ -24,13 +24,13 @@ int fs_refusal_error_set(PyObject *type) {
     return 0;
 }
 
-PyObject *fs_refusal_new(fs_guard *guard) {
+PyObject *fs_refusal_new(fs_guard *guard, fs_ns now) {
     fs_refusal *self = PyObject_New(fs_refusal, &fs_refusal_type);
     if (!self) return NULL;
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
     self->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
-    self->when = fs_now();
+    self->when = now;
     self->state = fs_gate_state(gate);
     self->generation = fs_gate_generation(gate);
     self->because = fs_load_relaxed(&breaker->because);

@@ -165,27 +165,22 @@ cdef class LatencyHistogram(LatencyView):
         fs_histogram_record(self.stripe(), to_ns(seconds), fs_stamp())
 
     def record_ns(self, long long ns):
+        cdef fs_histogram *histogram = fs_series_have(self.series, fs_stripe())
         if ns < 0:
             raise ValueError(f"ns must be 0 or more, got {ns}")
-        fs_histogram_record(self.stripe(), <uint64_t>ns, fs_stamp())
+        if histogram is NULL:
+            histogram = self.stripe()
+        fs_histogram_record_soon(histogram, <uint64_t>ns, fs_stamp())
 
     def record_many(self, values):
         cdef Py_buffer view
-        cdef const int64_t *ns
-        cdef Py_ssize_t count, i
-        cdef int64_t least = 0
+        cdef fs_histogram *histogram = self.stripe()
         PyObject_GetBuffer(values, &view, PyBUF_CONTIG_RO | PyBUF_FORMAT)
         try:
             if view.itemsize != 8 or view.format is NULL or view.format[0] not in (c"q", c"l") or view.format[1] != 0:
                 raise TypeError("values must be a contiguous buffer of int64 nanoseconds, like a numpy int64 array")
-            ns = <const int64_t *>view.buf
-            count = view.len // 8
-            for i in range(count):
-                least = ns[i] if ns[i] < least else least
-            if least < 0:
-                raise ValueError(f"values must be 0 or more, got {least}")
-            if count:
-                fs_histogram_record_many(self.stripe(), ns, <size_t>count, fs_stamp())
+            if not fs_histogram_record_many(histogram, <const int64_t *>view.buf, <size_t>(view.len // 8), fs_stamp()):
+                raise ValueError("values must be 0 or more, got a negative one")
         finally:
             PyBuffer_Release(&view)
 

@@ -12,6 +12,11 @@
  *          and the expired ones subtracted, so a read never adds up slices. All asked quantiles come from one pass:
  *          whole columns first, then the cells of those that hold an answer.
  *
+ *          A guarded call does not count its duration itself: it leaves it in `pending`, and whoever comes next (a call,
+ *          a turn, a reader) counts it first. The second clock read of a call is followed at once by the first of the
+ *          next, which waits for all work before it; counting between the two would be waited for, counting after it
+ *          overlaps with the guarded function. It halves what recording costs. Builds without the GIL count at once.
+ *
  *          fs_series is one histogram a writer: one on ordinary builds, FS_STRIPES on builds without the GIL, where
  *          threads spread over stripes so that they do not fight for one line. Readers add the stripes up.
  * States:  a series is idle (no histogram taken yet) until its first record.
@@ -53,9 +58,10 @@ typedef struct {
 
 typedef struct {
     fs_block block;
+    fs_slices slices;
     uint64_t low;                /* seen minimum, UINT64_MAX before the first value */
     uint64_t high;               /* seen maximum */
-    fs_slices slices;
+    uint64_t pending;            /* 1 + a duration not counted yet; 0: none */
     fs_span column[FS_OCTAVES];  /* from this block, 0: octave not seen */
     uint32_t clipped;            /* values above FS_VALUE_MOST, or without room for a column */
 } fs_histogram;
@@ -122,8 +128,26 @@ static inline void fs_histogram_count(fs_histogram *histogram, uint64_t ns) {
         return;
     }
     uint32_t *cell = &((fs_column *)fs_arena_follow(histogram, column))->live[fs_histogram_cell(index)];
-    fs_tally_add(cell, 1);
-    if (FS_UNLIKELY(fs_load_relaxed(cell) >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
+    if (FS_UNLIKELY(fs_tally_bump(cell) >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
+}
+
+/* Count what is pending. */
+static inline void fs_histogram_flush(fs_histogram *histogram) {
+    uint64_t pending = fs_load_relaxed(&histogram->pending);
+    if (pending == 0) return;
+    fs_store_relaxed(&histogram->pending, 0);
+    fs_histogram_count(histogram, pending - 1);
+}
+
+/* Leave a value, at most FS_VALUE_MOST, to be counted by the next to come. */
+static inline void fs_histogram_defer(fs_histogram *histogram, uint64_t ns) {
+#if FS_MANY_WRITERS
+    fs_histogram_count(histogram, ns);
+#else
+    /* Calls that overlap (threads, recursion) find another's value here. */
+    if (FS_UNLIKELY(fs_load_relaxed(&histogram->pending) != 0)) fs_histogram_flush(histogram);
+    fs_store_relaxed(&histogram->pending, ns + 1);
+#endif
 }
 
 /* Count one value of any size at a time; `now` is read only when the slice is over. */
@@ -136,8 +160,17 @@ static inline void fs_histogram_record(fs_histogram *histogram, uint64_t ns, fs_
     fs_histogram_count(histogram, ns);
 }
 
-/* Count many at once; negative values count as 0 and are returned as a number. */
-size_t fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp);
+/* The same, left to be counted by the next to come. */
+static inline void fs_histogram_record_soon(fs_histogram *histogram, uint64_t ns, fs_ticks stamp) {
+    fs_histogram_flush(histogram);
+    if (FS_UNLIKELY(ns > FS_VALUE_MOST) || FS_UNLIKELY(fs_slices_due(&histogram->slices, stamp)))
+        fs_histogram_record(histogram, ns, stamp);
+    else
+        fs_histogram_defer(histogram, ns);
+}
+
+/* Count many at once. False: one is negative, and none has been counted. */
+bool fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp);
 
 /* Say of a call just counted that it failed, or was slow. */
 static inline void fs_histogram_outcome(fs_histogram *histogram, bool failed, bool slow) {
@@ -166,11 +199,11 @@ static inline fs_histogram *fs_series_have(const fs_series *series, uint32_t str
 }
 
 /* Add to *totals what the series has seen within its window at `now`, or since the start. */
-void fs_series_recent(const fs_series *series, fs_ns now, fs_totals *totals);
-void fs_series_ever(const fs_series *series, fs_totals *totals);
+void fs_series_recent(fs_series *series, fs_ns now, fs_totals *totals);
+void fs_series_ever(fs_series *series, fs_totals *totals);
 
 /* Seen minimum and maximum; UINT64_MAX and 0 where nothing was. */
-void fs_series_extremes(const fs_series *series, uint64_t *low, uint64_t *high);
+void fs_series_extremes(fs_series *series, uint64_t *low, uint64_t *high);
 
 /* Count an event. */
 static inline void fs_series_note(fs_series *series, fs_event_kind kind, uint32_t count) {
