@@ -473,9 +473,9 @@ static PyObject *get_of_inner(PyObject *self, void *name) {
 }
 
 static PyMethodDef awaitable_methods[] = {
-    {"send", awaitable_send_method, METH_O, "As of a coroutine."},
-    {"throw", awaitable_throw, METH_VARARGS, "As of a coroutine."},
-    {"close", awaitable_close, METH_NOARGS, "As of a coroutine."},
+    {"send", awaitable_send_method, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
+    {"throw", awaitable_throw, METH_VARARGS, "throw($self, /, *args)\n--\n\nAs of a coroutine."},
+    {"close", awaitable_close, METH_NOARGS, "close($self, /)\n--\n\nAs of a coroutine."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -244,12 +244,12 @@ static PyObject *guard_refuse(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static PyMethodDef guard_methods[] = {
     {"outcome", (PyCFunction)(void (*)(void))guard_outcome, METH_FASTCALL | METH_KEYWORDS,
-     "outcome(*args, **kwargs)\n--\n\nCall, and answer with an IntegrationResult; never raises an Exception."},
+     "outcome($self, /, *args, **kwargs)\n--\n\nCall, and answer with an IntegrationResult; never raises an Exception."},
     {"metrics", guard_metrics, METH_NOARGS,
-     "metrics()\n--\n\nThe OperationMetrics of the guarded operation, read now."},
-    {"_attempt", guard_attempt, METH_VARARGS, "_attempt(until, args, kwargs)\n--\n\nOne attempt, for recovery."},
-    {"_settle", guard_settle, METH_VARARGS, "_settle(permit, outcome, ns)\n--\n\nHow an attempt ended."},
-    {"_refuse", guard_refuse, METH_NOARGS, "_refuse()\n--\n\nA Refusal, counted."},
+     "metrics($self, /)\n--\n\nThe OperationMetrics of the guarded operation, read now."},
+    {"_attempt", guard_attempt, METH_VARARGS, "_attempt($self, until, args, kwargs, /)\n--\n\nOne attempt, for recovery."},
+    {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
+    {"_refuse", guard_refuse, METH_NOARGS, "_refuse($self, /)\n--\n\nA Refusal, counted."},
     {"__reduce__", guard_reduce, METH_NOARGS, "By reference, as functions."},
     {NULL, NULL, 0, NULL},
 };
@@ -301,9 +301,8 @@ int fs_python_setup(PyObject *module) {
     if (fs_call_setup() < 0) return -1;
     fs_plain_guard_type.tp_base = &fs_guard_type;
     fs_plain_async_guard_type.tp_base = &fs_async_guard_type;
-    if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "PlainGuard", &fs_plain_guard_type) < 0 ||
-        add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
-        add_type(module, "PlainAsyncGuard", &fs_plain_async_guard_type) < 0 ||
+    if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
+        PyType_Ready(&fs_plain_guard_type) < 0 || PyType_Ready(&fs_plain_async_guard_type) < 0 ||
         add_type(module, "Awaitable", &fs_awaitable_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
         add_type(module, "IntegrationResult", &fs_result_type) < 0)
         return -1;

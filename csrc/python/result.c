@@ -74,8 +74,8 @@ static PyObject *refusal_describe(PyObject *object, PyObject *Py_UNUSED(ignored)
 static PyObject *refusal_error(PyObject *object, PyObject *Py_UNUSED(ignored)) { return error_of(Py_NewRef(object)); }
 
 static PyMethodDef refusal_methods[] = {
-    {"error", refusal_error, METH_NOARGS, "error()\n--\n\nThe CircuitOpenError that stands for it."},
-    {"describe", refusal_describe, METH_NOARGS, "describe()\n--\n\nEvery field of the error it stands for."},
+    {"error", refusal_error, METH_NOARGS, "error($self, /)\n--\n\nThe CircuitOpenError that stands for it."},
+    {"describe", refusal_describe, METH_NOARGS, "describe($self, /)\n--\n\nEvery field of the error it stands for."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -304,7 +304,8 @@ static PyGetSetDef result_getset[] = {
 
 PyTypeObject fs_result_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.IntegrationResult",
-    .tp_doc = "What a guarded call came to: data or an error, and how it got there.",
+    .tp_doc = "IntegrationResult(success, *, data=None, error=None, guard=None, duration=0.0, attempts=0,\n"
+              "fallback_type=None, data_age=None)\n--\n\nWhat a guarded call came to: data or an error, and how it got there.",
     .tp_basicsize = sizeof(fs_result),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = result_make,

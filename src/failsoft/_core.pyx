@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True, embedsignature=False
+# cython: language_level=3, freethreading_compatible=True, auto_pickle=False, autotestdict=False
 """The compiled core: breakers, histograms, backoff, and the guards in front of calls.
 
 This file converts and hands on. What decides lies in csrc/, what a user sees lies in the Python rooms.

@@ -90,9 +90,7 @@ class CircuitBreaker(Breaker):
         """Everything it knows of itself, now."""
         state, reason, generation, failures, probes, (calls, failed, _slow), retry_after, age = self.read()
         rate = failed / calls if calls and calls >= self.config.minimum_calls else None
-        return BreakerStatus(
-            CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age
-        )
+        return BreakerStatus(CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age)
 
     def attempt(self) -> BreakerAttempt:
         """A context manager around one call: an exception is a failure, anything else a success."""

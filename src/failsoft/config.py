@@ -302,14 +302,10 @@ class CircuitBreakerConfig:
             )
         if (self.latency_quantile is None) != (self.latency_limit is None):
             given = f"{self.latency_quantile} and {self.latency_limit}"
-            raise ValueError(
-                f"circuit_breaker.latency_quantile and latency_limit must be given together, got {given}"
-            )
+            raise ValueError(f"circuit_breaker.latency_quantile and latency_limit must be given together, got {given}")
         if self.count_window is not None and self.count_window < self.minimum_calls:
             least = f"minimum_calls ({self.minimum_calls})"
-            raise ValueError(
-                f"circuit_breaker.count_window must be at least {least}, got {self.count_window}"
-            )
+            raise ValueError(f"circuit_breaker.count_window must be at least {least}, got {self.count_window}")
         if self.reset_max is not None and self.reset_max < self.reset_timeout:
             least = f"reset_timeout ({self.reset_timeout})"
             raise ValueError(f"circuit_breaker.reset_max must be at least {least}, got {self.reset_max}")

@@ -7,13 +7,14 @@ import inspect
 import sys
 from collections.abc import Callable
 
-from ._core import Breaker, make_guard
+from ._core import make_guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ._core import AsyncGuard, Guard
+    from .config import ErrorCategory
     from .recovery import Recovery
 
 _LOOKS_LIKE_A_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__", "__annotations__")
@@ -40,10 +41,9 @@ def is_coroutine_function(fn: object) -> bool:
 
 def build(
     fn: Callable[..., Any],
-    breaker: Breaker,
     recovery: Recovery,
     *,
-    judge: Callable[[Any], object] | None,
+    judge: Callable[[Any], ErrorCategory | str | None] | None,
     shared: bool,
     disabled: bool,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
@@ -52,7 +52,7 @@ def build(
     is_async = is_coroutine_function(fn)
     guard = make_guard(
         fn,
-        breaker,
+        recovery.integration.breaker,
         recovery.record,
         recovery,
         judge=judge,

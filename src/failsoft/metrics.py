@@ -6,6 +6,10 @@ from dataclasses import dataclass, fields
 
 from ._core import EVENTS, LatencyView, Operation
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 QUANTILES = (0.5, 0.95, 0.99)
 
 
@@ -55,7 +59,7 @@ def read_metrics(operation: Operation) -> OperationMetrics:
     )
 
 
-def _calls(operation: Operation, view: LatencyView, *, recent: bool) -> dict[str, float | int]:  # type: ignore[misc]
+def _calls(operation: Operation, view: LatencyView, *, recent: bool) -> dict[str, Any]:
     count, summed, failures, _slow = operation.totals_of(recent)
     if not count:
         return {}

@@ -28,14 +28,14 @@ from .retry import backoff_of, retryable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from ._core import AsyncGuard, Guard, Operation, Refusal
     from .fallbacks import Fallback
     from .registry import Integration
 
-    AnyGuard = Guard[..., Any] | AsyncGuard[..., Any]
-    Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+    AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
+    Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 SUCCEEDED, FAILED, IGNORED, REFUSED, JUDGED = range(5)
 RAISE, RESULT = range(2)
@@ -397,4 +397,3 @@ def _annotate(error: BaseException, final: Final) -> None:
         error.add_note(f"failsoft: {final.attempts} attempts, after waits of {waited} s; then: {final.reason}")
     for kind, failure in final.fallback_errors:
         error.add_note(f"failsoft: the {kind} fallback failed too: {failure!r}")
-

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 
-from ._core import Breaker, Operation, disable_guard, now_ns
+from ._core import Operation, disable_guard, now_ns
 from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
 from .config import CircuitState, ErrorCategory, IntegrationConfig, IntegrationType, default_config
 from .errors import classify_error
 from .fallbacks import Fallback, in_order
 from .guards import build, refuse_generators
+from .metrics import read_metrics
 from .recovery import FAILED, IGNORED, SUCCEEDED, Recovery
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
     from types import TracebackType
-    from typing import Any, ParamSpec, TypeVar, overload
+    from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
     from ._core import AsyncGuard, Guard
+    from .metrics import OperationMetrics
 
     P = ParamSpec("P")
     R = TypeVar("R")
-    AnyGuard = Guard[..., Any] | AsyncGuard[..., Any]
-    Details = Mapping[str, object] | Callable[..., Mapping[str, object]]
+    AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
+    Judge: TypeAlias = Callable[[Any], ErrorCategory | str | None]
+    Details: TypeAlias = Mapping[str, object] | Callable[..., Mapping[str, object]]
+
+    class Options(TypedDict, total=False):
+        """What `Integration.guard` takes besides the function."""
+
+        operation: str | None
+        fallbacks: Iterable[Fallback]
+        retry: bool
+        idempotent: bool
+        failure: Judge | None
+        details: Details | None
+
+    class Decorator(Protocol):
+        """What `Integration.guard(...)` without a function gives."""
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap]  # a coroutine function is the special case of a function
+            self, fn: Callable[P, Coroutine[Any, Any, R]], /
+        ) -> AsyncGuard[P, R]: ...
+        @overload
+        def __call__(self, fn: Callable[P, R], /) -> Guard[P, R]: ...
 
 
 class Integration:
@@ -41,7 +66,7 @@ class Integration:
         self.type = config.type
         self.breaker = CircuitBreaker(config.circuit_breaker, name)
         self._operations: dict[str, Operation] = {}
-        self._callers: dict[tuple[object, ...], AnyGuard] = {}
+        self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
 
     def __repr__(self) -> str:
         return f"<Integration {self.name!r} {self.type} {self.breaker.state}>"
@@ -49,21 +74,15 @@ class Integration:
     if TYPE_CHECKING:
 
         @overload
-        def guard(self, fn: None = None, **options: Any) -> Callable[[Callable[P, R]], Guard[P, R]]: ...
+        def guard(self, fn: None = None, **options: Unpack[Options]) -> Decorator: ...
         @overload
-        def guard(self, fn: Callable[P, R], **options: Any) -> Guard[P, R]: ...
+        def guard(  # type: ignore[overload-overlap]
+            self, fn: Callable[P, Coroutine[Any, Any, R]], **options: Unpack[Options]
+        ) -> AsyncGuard[P, R]: ...
+        @overload
+        def guard(self, fn: Callable[P, R], **options: Unpack[Options]) -> Guard[P, R]: ...
 
-    def guard(
-        self,
-        fn: Any = None,
-        *,
-        operation: str | None = None,
-        fallbacks: Iterable[Fallback] = (),
-        retry: bool = True,
-        idempotent: bool = True,
-        failure: Callable[[Any], ErrorCategory | str | None] | None = None,
-        details: Details | None = None,
-    ) -> Any:
+    def guard(self, fn: Any = None, **options: Unpack[Options]) -> Any:
         """Put this integration's policies before a function: sync, async, method, builtin or callable object.
 
             @database.guard
@@ -80,25 +99,28 @@ class Integration:
         - `details`: context for errors, a mapping or a function of the call's arguments that makes one.
         """
         if fn is None:
-            return lambda fn: self.guard(
-                fn,
-                operation=operation,
-                fallbacks=fallbacks,
-                retry=retry,
-                idempotent=idempotent,
-                failure=failure,
-                details=details,
-            )
+            return functools.partial(self.guard, **options)
+        return self._guard(fn, **options)
+
+    def _guard(
+        self,
+        fn: Any,
+        operation: str | None = None,
+        fallbacks: Iterable[Fallback] = (),
+        retry: bool = True,
+        idempotent: bool = True,
+        failure: Judge | None = None,
+        details: Details | None = None,
+    ) -> Any:
         if isinstance(fn, (classmethod, staticmethod)):
-            options = {"fallbacks": fallbacks, "retry": retry, "idempotent": idempotent}
-            inner = self.guard(fn.__func__, operation=operation, failure=failure, details=details, **options)
+            inner = self._guard(fn.__func__, operation, fallbacks, retry, idempotent, failure, details)
             return type(fn)(inner)
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {fn!r}")
         refuse_generators(fn)
         if failure is not None and not callable(failure):
             raise TypeError(f"failure must be callable with the returned value, got {failure!r}")
-        name = operation or getattr(fn, "__name__", None) or type(fn).__name__
+        name = operation or _name_of(fn)
         recovery = Recovery(
             self,
             name,
@@ -108,13 +130,13 @@ class Integration:
             idempotent=idempotent,
             details=details,
         )
-        guard = build(fn, self.breaker, recovery, judge=failure, shared=True, disabled=self._registry.disabled)
-        self._registry.watch(guard)
-        return guard
+        return self._registry.watched(fn, recovery, judge=failure, shared=True)
 
-    def caller(self, operation: str, fallbacks: tuple[Fallback, ...] = (), **options: Any) -> AnyGuard:
+    def caller(
+        self, operation: str, fallbacks: tuple[Fallback, ...] = (), *, retry: bool = True, idempotent: bool = True
+    ) -> Guard[..., Any]:
         """A guard that takes what to call as its first argument, kept for the next time."""
-        key = (operation, fallbacks, *options.items())
+        key = (operation, fallbacks, retry, idempotent)
         guard = self._callers.get(key)
         if guard is None:
             recovery = Recovery(
@@ -122,19 +144,19 @@ class Integration:
                 operation,
                 self.record(operation),
                 fallbacks=_for_caller(fallbacks),
-                retry=options.get("retry", True),
-                idempotent=options.get("idempotent", True),
+                retry=retry,
+                idempotent=idempotent,
                 details=None,
             )
-            guard = build(_call, self.breaker, recovery, judge=None, shared=False, disabled=self._registry.disabled)
-            self._registry.watch(guard)
+            guard = self._registry.watched(_call, recovery, judge=None, shared=False)
             if len(self._callers) < CALLERS_MOST:
                 self._callers[key] = guard
         return guard
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `fn` guarded, once, without making a guard of it."""
-        return self.caller(_name_of(fn))(fn, *args, **kwargs)  # type: ignore[no-any-return]
+        result: R = self.caller(_name_of(fn))(fn, *args, **kwargs)
+        return result
 
     async def acall(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Await `fn(...)` guarded, once, without making a guard of it."""
@@ -156,10 +178,8 @@ class Integration:
                 self._operations[operation] = record
             return record
 
-    def metrics(self, operation: str) -> Any:
-        """The `OperationMetrics` of a named operation. KeyError where it has never been guarded."""
-        from .metrics import read_metrics
-
+    def metrics(self, operation: str) -> OperationMetrics:
+        """The numbers of a named operation. KeyError where it has never been guarded."""
         if operation not in self._operations:
             raise KeyError(f"{self.name!r} has no operation {operation!r}; it has {sorted(self._operations)}")
         return read_metrics(self._operations[operation])
@@ -220,7 +240,7 @@ class IntegrationAttempt:
 
     __slots__ = ("_guard", "_permit", "_started")
 
-    def __init__(self, guard: AnyGuard) -> None:
+    def __init__(self, guard: Guard[..., Any]) -> None:
         self._guard = guard
         self._permit = 0
         self._started = 0
@@ -228,8 +248,7 @@ class IntegrationAttempt:
     def __enter__(self) -> None:
         if self._permit:
             raise RuntimeError("an attempt can be entered once; ask the integration for another one")
-        breaker: Breaker = self._guard._breaker
-        self._permit = breaker.acquire()
+        self._permit = self._guard._breaker.acquire()
         if not self._permit:
             raise self._guard._refuse().error()
         self._started = now_ns()
@@ -238,7 +257,7 @@ class IntegrationAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         took = now_ns() - self._started
-        recovery: Recovery = self._guard._recovery
+        recovery = self._guard._recovery
         if error is None:
             outcome = SUCCEEDED if took < recovery.timeout * 1e9 else FAILED
         elif not isinstance(error, Exception):
@@ -307,7 +326,7 @@ class Registry:
         except KeyError:
             raise KeyError(f"no integration is named {name!r}; there are {sorted(self._integrations)}") from None
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Integration]:
         return iter(tuple(self._integrations.values()))
 
     def __len__(self) -> int:
@@ -340,12 +359,14 @@ class Registry:
             self._integrations.clear()
             self._guards.clear()
 
-    def watch(self, guard: AnyGuard) -> None:
-        """Let `disable` and `enable` reach a guard."""
+    def watched(self, fn: Callable[..., Any], recovery: Recovery, *, judge: Judge | None, shared: bool) -> Any:
+        """A guard before `fn` that `disable` and `enable` reach."""
+        guard = build(fn, recovery, judge=judge, shared=shared, disabled=self.disabled)
         with self.lock:
             if len(self._guards) % 256 == 255:
                 self._guards = [ref for ref in self._guards if ref() is not None]
             self._guards.append(weakref.ref(guard))
+        return guard
 
     def _switch(self, disabled: bool) -> None:
         with self.lock:
@@ -374,4 +395,3 @@ def _settings(
 
 default = Registry()
 """The registry of the module functions."""
-

@@ -5,16 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ._core import Backoff
-from .config import ErrorCategory, Jitter, RetryPolicy
+from .config import ErrorCategory, RetryPolicy
 
 __all__ = ["Backoff", "backoff_of", "calculate_backoff", "retryable"]
 
 
 def backoff_of(policy: RetryPolicy, seed: int | None = None) -> Backoff:
     """The delays of a policy, from a random stream of their own."""
-    return Backoff(
-        policy.initial_delay, policy.max_delay, policy.backoff_multiplier, Jitter(policy.jitter), seed=seed
-    )
+    return Backoff(policy.initial_delay, policy.max_delay, policy.backoff_multiplier, str(policy.jitter), seed=seed)
 
 
 @lru_cache(maxsize=64)

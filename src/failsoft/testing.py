@@ -79,9 +79,7 @@ class FakeClock:
         self.advance(seconds)
         await asyncio.sleep(0)
 
-    def call_later(
-        self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]
-    ) -> Callable[[], None]:
+    def call_later(self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Run `callback` when `advance` passes the time. Returns the function that calls it off."""
         entry = (self._now + round(seconds * 1e9), next(self._order), callback)
         heapq.heappush(self._timers, entry)

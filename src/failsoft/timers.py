@@ -31,9 +31,7 @@ class RealTimers:
 
         await asyncio.sleep(seconds)
 
-    def call_later(
-        self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]
-    ) -> Callable[[], None]:
+    def call_later(self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Run `callback` in the loop, `seconds` from now. Returns the function that calls it off."""
         return loop.call_later(seconds, callback).cancel
 

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Iterable
 
 from . import registry as registries
-from ._core import IntegrationResult
 from .breakers import BreakerStatus, BreakerSummary
 from .config import IntegrationConfig, IntegrationType
 from .fallbacks import Fallback
@@ -61,12 +60,10 @@ def create_integration_operation(
 ) -> Callable[..., Any]:
     """A function like `operation` that gives an `IntegrationResult` (or an awaitable of it) and never raises."""
     known = (registry or registries.default).integration(integration_name, integration_type)
-    guard = known.guard(
-        operation, operation=operation_name, fallbacks=fallbacks, retry=retry, idempotent=idempotent
-    )
+    guard = known.guard(operation, operation=operation_name, fallbacks=fallbacks, retry=retry, idempotent=idempotent)
 
     @functools.wraps(operation)
-    def resilient(*args: Any, **kwargs: Any) -> IntegrationResult[Any]:
+    def resilient(*args: Any, **kwargs: Any) -> Any:
         return guard.outcome(*args, **kwargs)
 
     return resilient

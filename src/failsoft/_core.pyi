@@ -1,0 +1,368 @@
+"""The compiled core, as Python sees it. Names with an underscore, and all that `failsoft` does not export, may change."""
+
+from collections.abc import Buffer, Callable, Coroutine, Generator, Sequence
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, final, overload
+
+from typing_extensions import disjoint_base
+
+from .breakers import CircuitBreaker
+from .config import CircuitBreakerConfig, ErrorCategory, FallbackType
+from .errors import CircuitOpenError, IntegrationError
+from .metrics import OperationMetrics
+from .recovery import Recovery
+from .registry import Integration
+
+_P = ParamSpec("_P")
+_R_co = TypeVar("_R_co", covariant=True)
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+
+STATES: Final[tuple[str, ...]]
+"""CircuitState values by the core's number for them."""
+REASONS: Final[tuple[str | None, ...]]
+"""Why a breaker changed its state, by the core's number for it."""
+EVENTS: Final[tuple[str, ...]]
+"""What an Operation counts besides calls, by the core's number for it."""
+
+@disjoint_base
+class LatencyView:
+    """Reads a latency histogram: since its start, or (`LatencyHistogram.recent`) over its rolling window."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+
+    def quantiles(self, shares: Sequence[float] = (0.5, 0.95, 0.99)) -> tuple[float, ...]:
+        """The latencies in seconds below which these shares (0 to 1, at most 16) of the values lie, in one pass.
+
+        Each is within 0.79 % of the exact order statistic, and exact below 128 ns; nan while nothing is recorded.
+        ValueError outside the range.
+        """
+    @property
+    def count(self) -> int:
+        """How many values have been recorded."""
+    @property
+    def mean(self) -> float:
+        """Their exact mean in seconds; nan without any."""
+    @property
+    def min(self) -> float:
+        """The least in seconds; exact since the start, within 0.79 % over the window; nan without any."""
+    @property
+    def max(self) -> float:
+        """The greatest in seconds; exact since the start, within 0.79 % over the window; nan without any."""
+    def cells(self) -> list[tuple[int, int]]:
+        """(middle in ns, count) of every bucket that holds anything, ascending."""
+    def to_hdr(self) -> Any:
+        """A `hdrh.histogram.HdrHistogram` of the same values, in ns. Needs the extra `hdr`; ImportError without."""
+
+@disjoint_base
+class LatencyHistogram(LatencyView):
+    """Latencies in log-linear buckets: quantiles within 0.79 %, since the start and over a rolling window.
+
+    `window` is the length of `.recent` in seconds (0.001 to 1e9), kept as 6 slices. Values above 73 minutes count as
+    73 minutes, and in `clipped`. Any thread may record and read.
+    """
+
+    def __new__(cls, window: float = 60.0) -> Self: ...
+    def __init__(self, window: float = 60.0) -> None: ...
+    @property
+    def window(self) -> float:
+        """Length of the rolling window in seconds."""
+    def record(self, seconds: float) -> None:
+        """Record a latency in seconds. ValueError if negative or NaN."""
+    def record_ns(self, ns: int) -> None:
+        """Record a latency in whole nanoseconds. ValueError if negative."""
+    def record_many(self, values: Buffer) -> None:
+        """Record a contiguous buffer of int64 nanoseconds, like a numpy array. If one is negative, ValueError and none."""
+    def merge(self, other: LatencyHistogram) -> None:
+        """Add all that `other` has recorded since its start to what this one has."""
+    @property
+    def recent(self) -> LatencyView:
+        """The same histogram over its rolling window."""
+    @property
+    def clipped(self) -> int:
+        """Values above the range, or without room in the arena."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arena it holds now."""
+
+class Operation(LatencyHistogram):
+    """What the calls of one named operation come to. Written by guards, read by metrics."""
+
+    def totals_of(self, recent: bool) -> tuple[int, int, int, int]:
+        """(calls, summed ns, failures, slow calls) over the window, or since the start."""
+    def events(self) -> tuple[int, ...]:
+        """How often each of EVENTS has happened, since the start."""
+    def note(self, event: int, count: int = 1) -> None:
+        """Count an event by its place in EVENTS."""
+
+@disjoint_base
+class Breaker:
+    """The state machine of a circuit breaker. `failsoft.CircuitBreaker` is the one to use."""
+
+    def __new__(
+        cls,
+        config: CircuitBreakerConfig,
+        name: str = "",
+        listener: Callable[[Breaker, str, str, str | None, int, int], object] | None = None,
+    ) -> Self: ...
+    @property
+    def name(self) -> str:
+        """What it stands before."""
+    def acquire(self) -> int:
+        """Ask to call. A permit, to be given back once to `success`, `failure` or `ignore`; 0: refused."""
+    def success(self, permit: int, duration_ns: int = 0) -> None:
+        """The call went well, in so many nanoseconds (0: unknown). An outcome of another generation is dropped."""
+    def failure(self, permit: int, duration_ns: int = 0) -> None:
+        """The call failed. An outcome of another generation is dropped."""
+    def ignore(self, permit: int) -> None:
+        """The call says nothing about the dependency; its permit is free again."""
+    def adopt(self, operation: Operation) -> None:
+        """Let the calls of an operation count in the rates. It lives as long as the breaker from now on."""
+    def read(self) -> tuple[str, str | None, int, int, int, tuple[int, int, int], float | None, float]:
+        """(state, reason, generation, failures, probes out, (calls, failures, slow), retry after, age)."""
+    def force(self, state: int) -> None:
+        """Put it into a state, by its place in STATES."""
+    def relocate(self) -> None:
+        """Move it to another block of the arena, under whatever guards look at it."""
+
+@disjoint_base
+class Backoff:
+    """Delays before retries, in seconds: exponential, capped, jittered.
+
+    `ceiling(n) = min(maximum, initial * multiplier**n)`. `jitter` is a `Jitter` or its name: "full" draws from
+    [0, ceiling), "equal" from [ceiling/2, ceiling), "decorrelated" from [initial, 3 * previous) up to maximum, "none"
+    takes the ceiling. The same `seed` gives the same delays; without one each process draws its own, forks included.
+    """
+
+    def __new__(
+        cls,
+        initial: float = 0.5,
+        maximum: float = 10.0,
+        multiplier: float = 2.0,
+        jitter: str = "full",
+        seed: int | None = None,
+    ) -> Self: ...
+    def __init__(
+        self,
+        initial: float = 0.5,
+        maximum: float = 10.0,
+        multiplier: float = 2.0,
+        jitter: str = "full",
+        seed: int | None = None,
+    ) -> None: ...
+    def delay(self, attempt: int, previous: float = 0.0) -> float:
+        """Seconds to wait before retry number `attempt`, from 0. Only "decorrelated" looks at the `previous` delay."""
+
+@final
+class Guard(Generic[_P, _R_co]):
+    """A guarded callable: call it as the bare one. Made by `Integration.guard`."""
+
+    @property
+    def __wrapped__(self) -> Callable[_P, _R_co]:
+        """The guarded callable."""
+    @property
+    def integration(self) -> Integration:
+        """The Integration it belongs to."""
+    @property
+    def operation(self) -> str:
+        """The name its calls are recorded under."""
+    @property
+    def _breaker(self) -> CircuitBreaker: ...
+    @property
+    def _operation(self) -> Operation: ...
+    @property
+    def _recovery(self) -> Recovery: ...
+    @property
+    def _disabled(self) -> bool: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    @overload
+    def __get__(self: Guard[Concatenate[_S, _P], _T], instance: _S, owner: type | None = None, /) -> Callable[_P, _T]: ...
+    def outcome(self, *args: _P.args, **kwargs: _P.kwargs) -> IntegrationResult[_R_co]:
+        """Call, and answer with an IntegrationResult; never raises an Exception."""
+    def metrics(self) -> OperationMetrics:
+        """The numbers of the guarded operation, read now."""
+    def _attempt(self, until: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
+    def _settle(self, permit: int, outcome: int, ns: int, /) -> None: ...
+    def _refuse(self) -> Refusal: ...
+
+@final
+class AsyncGuard(Generic[_P, _R_co]):
+    """A guarded coroutine function: call and await it as the bare one. Made by `Integration.guard`."""
+
+    @property
+    def __wrapped__(self) -> Callable[_P, Coroutine[Any, Any, _R_co]]:
+        """The guarded coroutine function."""
+    @property
+    def integration(self) -> Integration:
+        """The Integration it belongs to."""
+    @property
+    def operation(self) -> str:
+        """The name its calls are recorded under."""
+    @property
+    def _breaker(self) -> CircuitBreaker: ...
+    @property
+    def _operation(self) -> Operation: ...
+    @property
+    def _recovery(self) -> Recovery: ...
+    @property
+    def _disabled(self) -> bool: ...
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, _R_co]: ...
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncGuard[Concatenate[_S, _P], _T], instance: _S, owner: type | None = None, /
+    ) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
+    def outcome(self, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, IntegrationResult[_R_co]]:
+        """Call; awaited, it answers with an IntegrationResult and never raises an Exception."""
+    def metrics(self) -> OperationMetrics:
+        """The numbers of the guarded operation, read now."""
+    def _attempt(self, until: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
+    def _settle(self, permit: int, outcome: int, ns: int, /) -> None: ...
+    def _refuse(self) -> Refusal: ...
+
+@final
+class Awaitable(Coroutine[Any, Any, Any]):
+    """A guarded coroutine in flight."""
+
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, *args: Any) -> Any: ...
+    def close(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+    @property
+    def cr_await(self) -> Any: ...
+    @property
+    def cr_code(self) -> Any: ...
+    @property
+    def cr_frame(self) -> Any: ...
+    @property
+    def cr_origin(self) -> Any: ...
+    @property
+    def cr_running(self) -> Any: ...
+
+@final
+class Refusal:
+    """Why and when a gate refused a call, and when to come back."""
+
+    @property
+    def state(self) -> int: ...
+    @property
+    def because(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a call may go, from then; None: nobody knows."""
+    @property
+    def age(self) -> float:
+        """Seconds since the refusal."""
+    def describe(self) -> dict[str, object]:
+        """Every field of the error it stands for."""
+    def error(self) -> CircuitOpenError:
+        """The error that stands for it."""
+
+@final
+class IntegrationResult(Generic[_R_co]):
+    """What a guarded call came to: data or an error, and how it got there."""
+
+    def __new__(
+        cls,
+        success: bool,
+        *,
+        data: _R_co | None = None,
+        error: IntegrationError | None = None,
+        guard: Guard[..., Any] | AsyncGuard[..., Any] | None = None,
+        duration: float = 0.0,
+        attempts: int = 0,
+        fallback_type: FallbackType | None = None,
+        data_age: float | None = None,
+    ) -> Self: ...
+    @property
+    def success(self) -> bool:
+        """The operation, or a fallback for it, gave `data`."""
+    @property
+    def data(self) -> Any:
+        """What the operation returned, or a fallback; None otherwise."""
+    @property
+    def error(self) -> IntegrationError | None:
+        """What went wrong with the primary operation, also where a fallback then answered; None if nothing did."""
+    @property
+    def metrics(self) -> OperationMetrics | None:
+        """The numbers of the operation, read now."""
+    @property
+    def attempts(self) -> int:
+        """Attempts that reached the dependency."""
+    @property
+    def duration(self) -> float:
+        """Seconds from the first attempt's start."""
+    @property
+    def fallback_used(self) -> bool:
+        """Whether `data` came from a fallback."""
+    @property
+    def fallback_type(self) -> FallbackType | None:
+        """What kind of fallback it came from."""
+    @property
+    def data_age(self) -> float | None:
+        """Seconds since fallback data was fresh, None where unknown."""
+
+def make_guard(
+    fn: Callable[..., Any],
+    breaker: Breaker,
+    operation: Operation,
+    recovery: Recovery,
+    *,
+    judge: Callable[[Any], ErrorCategory | str | None] | None,
+    is_async: bool,
+    binds: bool,
+    keeps_arguments: bool,
+    has_fallbacks: bool,
+    shared: bool,
+    disabled: bool,
+    timeout: float | None,
+    overall: float | None,
+    slow: float | None,
+    cancel_after: float | None,
+) -> Guard[..., Any] | AsyncGuard[..., Any]:
+    """A guard before `fn`. Durations in seconds, None for none."""
+
+def disable_guard(guard: Guard[..., Any] | AsyncGuard[..., Any], disabled: bool) -> None:
+    """Turn a guard into a pass-through, or back."""
+
+def set_refusal_error(error: type[CircuitOpenError]) -> None:
+    """The exception class to raise for a refusal."""
+
+def now_ns() -> int:
+    """CLOCK_MONOTONIC in nanoseconds, or the fake clock."""
+
+def remaining() -> float | None:
+    """Seconds that the guarded call around us has left, 0.0 once they are over; None outside of one.
+
+    That is the least of the attempt timeouts and overall deadlines of all guards entered in this thread or task.
+    """
+
+def clock_source() -> str:
+    """Which clock stamps durations now: "tsc", "cntvct", "monotonic" or "fake"."""
+
+def clock_anomalies() -> int:
+    """How often the cycle counter and the kernel's clock have disagreed."""
+
+def clock_check() -> None:
+    """Compare the two clocks now; guards do it themselves once a slice."""
+
+def fake_clock(on: bool) -> None: ...
+def fake_clock_set(now: int) -> None: ...
+def skew_clock(ticks: int) -> None: ...
+def arena_bytes() -> tuple[int, int, int]:
+    """(in use, lying free for reuse, capacity) of the process's arena, in bytes."""
+
+def build_info() -> dict[str, str]:
+    """The compiler and the flags this module was built with."""
