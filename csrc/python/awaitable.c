@@ -306,7 +306,8 @@ static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
     fs_guard *guard = a->guard;
     a->gate = fs_breaker_gate(guard->breaker);
     a->permit = fs_permit_of(a->gate);
-    if (FS_UNLIKELY(!fs_gate_clear(a->gate)) && !begin_gated(a, result, status)) return false;
+    bool gated = !fs_gate_clear(a->gate) | guard->disabled;
+    if (FS_UNLIKELY(gated) && !begin_gated(a, result, status)) return false;
     a->start = fs_stamp();
     fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
@@ -391,7 +392,10 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     }
     if (yielded) return yielded;
     PyObject *result = NULL;
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) return as_method(raised(a, &result), result);
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        PySendResult ended = raised(a, &result);
+        return as_method(ended, result);
+    }
     PyObject *stop = fs_exception_take();
     PyObject *value = Py_NewRef(((PyStopIterationObject *)stop)->value ? ((PyStopIterationObject *)stop)->value : Py_None);
     Py_DECREF(stop);

@@ -88,6 +88,10 @@ static void announce(fs_guard *guard, const fs_change *change) {
 }
 
 fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now) {
+    if (FS_UNLIKELY(guard->disabled)) {
+        *gate = 0;
+        return 1; /* of generation 0, which no breaker is ever in */
+    }
     fs_breaker *breaker = fs_guard_breaker(guard);
     *gate = fs_breaker_gate(breaker);
     if (fs_gate_clear(*gate)) return fs_permit_of(*gate);
@@ -116,6 +120,10 @@ static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_perm
 
 void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcome outcome, fs_ns took, fs_ticks end) {
     fs_breaker *breaker = fs_guard_breaker(guard);
+    if (FS_UNLIKELY(guard->disabled)) {
+        fs_breaker_ignore(breaker, permit); /* a probe that was out when the guard was disabled */
+        return;
+    }
     if (outcome == FS_IGNORED_OUTCOME) {
         fs_series_note(guard->series, FS_IGNORED, 1);
         fs_breaker_ignore(breaker, permit);

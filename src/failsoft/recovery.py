@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .registry import Integration
 
     AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
-    Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+    Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]] | None
 
 SUCCEEDED, FAILED, IGNORED, REFUSED, JUDGED = range(5)
 RAISE, RESULT = range(2)
@@ -197,6 +197,8 @@ class Recovery:
                 final.value, final.error = end.payload[0], None
             else:
                 final.error = end.payload
+            if guard._disabled:
+                return final
             wait, final.reason = self._wait(final, previous, until)
             if wait is None:
                 break
@@ -219,7 +221,7 @@ class Recovery:
         return final
 
     def _run(self, guard: AnyGuard, mode: int, end: End, arguments: Arguments) -> Any:
-        args, kwargs = arguments
+        args, kwargs = arguments or ((), {})
         course = self._course(guard, end)
         began = now_ns() - end.took
         answer: Any = None
@@ -238,7 +240,7 @@ class Recovery:
         return self._answer(guard, mode, final, began, arguments)
 
     async def _run_async(self, guard: AnyGuard, mode: int, end: End, arguments: Arguments) -> Any:
-        args, kwargs = arguments
+        args, kwargs = arguments or ((), {})
         course = self._course(guard, end)
         began = now_ns() - end.took
         answer: Any = None
@@ -360,9 +362,10 @@ class Recovery:
 
     def _details(self, final: Final, arguments: Arguments) -> dict[str, object]:
         details: dict[str, object] = {}
+        args, kwargs = arguments or ((), {})
         if self.details is not None:
             try:
-                details.update(self.details(*arguments[0], **arguments[1]) if callable(self.details) else self.details)
+                details.update(self.details(*args, **kwargs) if callable(self.details) else self.details)
             except Exception as error:
                 details["details_error"] = repr(error)
         details["attempt_timeout"] = self.timeout
