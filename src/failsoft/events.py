@@ -7,7 +7,6 @@ dropped, and counted in `dropped()`. A listener that raises is logged and change
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,9 +16,6 @@ from .config import CircuitState
 
 QUEUE_MOST = 1024
 """Events waiting for a listener that is slower than they come."""
-
-_log = logging.getLogger("failsoft")
-_log.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +86,13 @@ def _deliver() -> None:
             try:
                 listener(event)
             except Exception:
-                _log.exception("a listener raised on %r", event)
+                _complain(event)
+
+
+def _complain(event: Event) -> None:
+    import logging  # only a faulty listener needs it, and it is a third of what importing us would cost
+
+    log = logging.getLogger("failsoft")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    log.exception("a listener raised on %r", event)
