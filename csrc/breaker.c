@@ -92,16 +92,17 @@ static void restart_windows(fs_breaker *breaker) {
     fs_store_relaxed(&breaker->reopenings, 0);
 }
 
-/* Does a rule open the breaker? In the order the header gives. */
-static fs_because verdict(const fs_breaker *breaker, uint32_t consecutive, fs_ns now) {
+/* Does a rule open the breaker, after a failure or a slow success? In the order the header gives. */
+static fs_because verdict(const fs_breaker *breaker, bool failed, uint32_t consecutive, fs_ns now) {
     const fs_breaker_config *config = &breaker->config;
-    if (config->failure_threshold && consecutive >= config->failure_threshold) return FS_BECAUSE_CONSECUTIVE_FAILURES;
+    bool row = failed && config->failure_threshold && consecutive >= config->failure_threshold;
+    if (row) return FS_BECAUSE_CONSECUTIVE_FAILURES;
     if (config->failure_rate > 1.0 && config->slow_rate > 1.0) return FS_BECAUSE_NOTHING;
     fs_totals totals;
     window_totals(breaker, now, &totals);
     if (totals.calls < config->minimum_calls) return FS_BECAUSE_NOTHING;
     double calls = (double)totals.calls;
-    if (totals.failures && (double)totals.failures / calls >= config->failure_rate) return FS_BECAUSE_FAILURE_RATE;
+    if (failed && (double)totals.failures / calls >= config->failure_rate) return FS_BECAUSE_FAILURE_RATE;
     if (totals.slow && (double)totals.slow / calls >= config->slow_rate) return FS_BECAUSE_SLOW_RATE;
     return FS_BECAUSE_NOTHING;
 }
@@ -119,15 +120,19 @@ static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint32_t re
 
 static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
 
-/* Store the end of the wait that belongs to `generation`, unless somebody already has. */
-static void publish_wait(fs_breaker *breaker, uint32_t generation, uint32_t reopenings, fs_ns now) {
+/* Store the end of the wait of the generation after `from`. Whoever swaps the gate from `from` to OPEN has done this
+ * before, or somebody else of the same mind has. Who was held up after looking at the gate changes nothing: an opening
+ * in between has changed the word under him, and without one nobody reads it. */
+static void publish_wait(fs_breaker *breaker, uint64_t from, uint32_t reopenings, fs_ns now) {
+    uint32_t generation = fs_gate_generation(from) + 1;
     fs_ns end = fs_ns_add(now, wait_of(breaker, generation, reopenings));
-    uint64_t us = end / FS_US + (end % FS_US != 0);
-    uint64_t word = least(us, FS_UNTIL_MOST) << 16 | (generation & 0xffff);
+    uint64_t us = least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST);
+    uint64_t word = us << 16 | (generation & 0xffff);
     uint64_t held = fs_load_acquire(&breaker->until);
-    /* Tags are compared as signed distances: an opener that was held up must not overwrite a later wait. */
-    while ((int16_t)(uint16_t)(generation - (uint32_t)held) > 0 || held == 0)
+    while ((held & 0xffff) != (generation & 0xffff) || held >> 16 < us) {
+        if (fs_breaker_gate(breaker) != from) return;
         if (fs_cas(&breaker->until, &held, word)) return;
+    }
 }
 
 static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t to, fs_because because,
@@ -144,7 +149,7 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     uint32_t generation = fs_gate_generation(from) + 1;
     uint64_t to = gate_of(generation, count, flags_of(from), state);
     uint32_t reopenings = fs_load_relaxed(&breaker->reopenings) + (because == FS_BECAUSE_PROBE_FAILED);
-    if (state == FS_OPEN) publish_wait(breaker, generation, reopenings, now);
+    if (state == FS_OPEN) publish_wait(breaker, from, reopenings, now);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
     if (state == FS_OPEN) fs_store_relaxed(&breaker->reopenings, reopenings);
     if (state == FS_OPEN && because != FS_BECAUSE_PROBE_FAILED) fs_store_relaxed(&breaker->failures, count);
@@ -182,6 +187,21 @@ static bool return_lease(fs_breaker *breaker, fs_permit permit) {
     return fs_cas(&breaker->lease[slot - 1], &held, 0);
 }
 
+static bool counting(uint64_t gate) {
+    return fs_gate_state(gate) == FS_CLOSED_STATE || fs_gate_state(gate) == FS_METRICS_ONLY;
+}
+
+bool fs_breaker_counts(const fs_breaker *breaker, fs_permit permit) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    return fs_permit_generation(permit) == fs_gate_generation(gate) && counting(gate);
+}
+
+void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow) {
+    fs_add_relaxed(&breaker->before.calls, 1);
+    if (failed) fs_add_relaxed(&breaker->before.failures, 1);
+    if (slow) fs_add_relaxed(&breaker->before.slow, 1);
+}
+
 fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change) {
     uint64_t gate = fs_breaker_gate(breaker);
     for (;;) switch (fs_gate_state(gate)) {
@@ -211,7 +231,7 @@ fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change) 
 
 /* Write an outcome into the count window where one is configured. */
 static void watch(fs_breaker *breaker, uint64_t gate, bool failed, fs_ns duration) {
-    if (gate & FS_GATE_WATCHED)
+    if ((gate & FS_GATE_WATCHED) && counting(gate))
         fs_last_record(&breaker->last, breaker->config.last, failed, duration >= breaker->config.slow);
 }
 
@@ -229,7 +249,7 @@ void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, f
                 gate = cleared;
             }
             if (slow && fs_gate_state(gate) == FS_CLOSED_STATE) {
-                fs_because because = verdict(breaker, 0, now);
+                fs_because because = verdict(breaker, false, 0, now);
                 if (because) fs_breaker_trip(breaker, permit, because, now, change);
             }
             return;
@@ -261,7 +281,7 @@ void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, f
             uint32_t failures = fs_gate_count(gate);
             failures += failures < FS_COUNT_MOST;
             fs_because because = FS_BECAUSE_NOTHING;
-            if (fs_gate_state(gate) == FS_CLOSED_STATE) because = verdict(breaker, failures, now);
+            if (fs_gate_state(gate) == FS_CLOSED_STATE) because = verdict(breaker, true, failures, now);
             if (because) {
                 if (!become(breaker, &gate, FS_OPEN, failures, because, now, change)) continue;
                 return;
@@ -317,9 +337,8 @@ void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *st
         .retry_after = fs_breaker_retry_after(breaker, now),
         .changed = fs_load_relaxed(&breaker->changed),
     };
-    bool counting = status->state == FS_CLOSED_STATE || status->state == FS_METRICS_ONLY;
     bool tripped = status->state == FS_OPEN || status->state == FS_HALF_OPEN;
-    status->failures = counting ? fs_gate_count(gate) : tripped ? fs_load_relaxed(&breaker->failures) : 0;
+    status->failures = counting(gate) ? fs_gate_count(gate) : tripped ? fs_load_relaxed(&breaker->failures) : 0;
     for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++)
         status->probes += !lease_over(fs_load_relaxed(&breaker->lease[slot]), now);
     window_totals(breaker, now, &status->totals);

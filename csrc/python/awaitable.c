@@ -175,7 +175,7 @@ static void suspended(fs_awaitable *a) {
         fs_ns now = fs_now();
         left = shorter(left, a->until > now ? a->until - now : 0);
     }
-    a->timer = PyObject_CallMethod(a->guard->recovery, "arm", "d", (double)left * 1e-9);
+    a->timer = PyObject_CallMethod(a->guard->recovery, "arm", "d", (double)left / 1e9);
     if (!a->timer) PyErr_WriteUnraisable(a->guard->recovery);
     if (a->timer == Py_None) Py_CLEAR(a->timer);
     if (a->timer) a->limit = 0;

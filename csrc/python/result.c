@@ -82,11 +82,11 @@ static PyMethodDef refusal_methods[] = {
 static PyObject *refusal_retry_after(PyObject *object, void *Py_UNUSED(closure)) {
     fs_ns wait = ((fs_refusal *)object)->retry_after;
     if (wait == FS_FOREVER) Py_RETURN_NONE;
-    return PyFloat_FromDouble((double)wait * 1e-9);
+    return PyFloat_FromDouble((double)wait / 1e9);
 }
 
 static PyObject *refusal_age(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyFloat_FromDouble((double)(fs_now() - ((fs_refusal *)object)->when) * 1e-9);
+    return PyFloat_FromDouble((double)(fs_now() - ((fs_refusal *)object)->when) / 1e9);
 }
 
 static PyMemberDef refusal_members[] = {
@@ -261,7 +261,7 @@ static PyObject *result_metrics(PyObject *object, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *result_duration(PyObject *self, void *Py_UNUSED(closure)) {
-    return PyFloat_FromDouble((double)((fs_result *)self)->took * 1e-9);
+    return PyFloat_FromDouble((double)((fs_result *)self)->took / 1e9);
 }
 
 static PyObject *result_fallback_type(PyObject *self, void *Py_UNUSED(closure)) {

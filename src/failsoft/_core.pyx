@@ -17,7 +17,7 @@ fs_clock_setup()
 fs_rng_setup()
 fs_python_setup(_sys.modules[__name__])
 
-cdef double NS = 1e-9
+cdef double SECOND = 1e9  # ns; dividing by it rounds right, multiplying by 1e-9 does not
 
 STATES = ("CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY")
 REASONS = (
@@ -63,8 +63,8 @@ cdef class LatencyView:
         if fs_series_quantiles(self.series, self.span, q, <size_t>count, ns) == 0:
             return (float("nan"),) * count
         if count == 3:
-            return (<double>ns[0] * NS, <double>ns[1] * NS, <double>ns[2] * NS)
-        return tuple([<double>ns[i] * NS for i in range(count)])
+            return (<double>ns[0] / SECOND, <double>ns[1] / SECOND, <double>ns[2] / SECOND)
+        return tuple([<double>ns[i] / SECOND for i in range(count)])
 
     cdef tuple unordered(self, shares):
         """One pass wants them ascending: sort, ask, and put the answers where they were asked."""
@@ -90,7 +90,7 @@ cdef class LatencyView:
     @property
     def mean(self):
         cdef fs_totals totals = self.totals()
-        return <double>totals.sum * NS / <double>totals.calls if totals.calls else float("nan")
+        return <double>totals.sum / SECOND / <double>totals.calls if totals.calls else float("nan")
 
     @property
     def min(self):
@@ -105,11 +105,11 @@ cdef class LatencyView:
         cdef uint64_t low, high
         cdef double q = most
         if self.span == FS_RECENT:
-            return NS * <double>low if fs_series_quantiles(self.series, FS_RECENT, &q, 1, &low) else float("nan")
+            return <double>low / SECOND if fs_series_quantiles(self.series, FS_RECENT, &q, 1, &low) else float("nan")
         fs_series_extremes(self.series, &low, &high)
         if low > high:
             return float("nan")
-        return NS * <double>(high if most else low)
+        return <double>(high if most else low) / SECOND
 
     def cells(self):
         """(middle in ns, count) of every cell that holds anything, ascending."""
@@ -259,7 +259,8 @@ cdef class Breaker:
         self.block = fs_breaker_take(arena(), &c, fs_now())
         if self.block is NULL:
             raise MemoryError("failsoft's arena is full")
-        self.own = None
+        self.own = Operation(config.window)
+        self.adopt(self.own)
 
     def __dealloc__(self):
         if self.block is not NULL:
@@ -296,12 +297,8 @@ cdef class Breaker:
         cdef fs_histogram *histogram
         cdef bint slow = took >= self.block.config.slow
         cdef fs_ns now = fs_now()
-        if self.own is None:
-            own = Operation()
-            self.own = own
-            self.adopt(own)
         histogram = fs_series_stripe(self.own.series, fs_stripe())
-        if histogram is not NULL:
+        if histogram is not NULL and fs_breaker_counts(self.block, permit):
             if took:
                 fs_histogram_record(histogram, took, fs_stamp())
                 fs_histogram_outcome(histogram, failed, slow)
@@ -334,8 +331,8 @@ cdef class Breaker:
         return (
             STATES[s.state], REASONS[s.because], s.generation, s.failures, s.probes,
             (s.totals.calls, s.totals.failures, s.totals.slow),
-            None if s.retry_after == FS_FOREVER else s.retry_after * NS,
-            (now - s.changed) * NS,
+            None if s.retry_after == FS_FOREVER else <double>s.retry_after / SECOND,
+            <double>(now - s.changed) / SECOND,
         )
 
     def force(self, int state):
@@ -385,7 +382,7 @@ cdef class Backoff:
         if not 0.0 <= previous:
             raise ValueError(f"previous must be a number of seconds, 0 or more, got {previous!r}")
         fs_rng_refresh(&self.rng)
-        return <double>fs_backoff_delay(&self.backoff, <uint64_t>attempt, to_ns(previous), &self.rng) * NS
+        return <double>fs_backoff_delay(&self.backoff, <uint64_t>attempt, to_ns(previous), &self.rng) / SECOND
 
 
 def make_guard(fn, Breaker breaker not None, Operation operation not None, recovery, *, judge, bint is_async, bint binds,
@@ -434,7 +431,7 @@ def remaining():
     if deadline == FS_FOREVER:
         return None
     cdef int64_t left = <int64_t>(deadline - fs_stamp())
-    return <double>fs_ticks_to_ns(<uint64_t>left) * NS if left > 0 else 0.0
+    return <double>fs_ticks_to_ns(<uint64_t>left) / SECOND if left > 0 else 0.0
 
 
 def clock_source():

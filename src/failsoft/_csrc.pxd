@@ -163,6 +163,7 @@ cdef extern from "failsoft/breaker.h" nogil:
     void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change)
     void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change)
     void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit)
+    bint fs_breaker_counts(const fs_breaker *breaker, fs_permit permit)
     void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit permit, fs_ns now, fs_change *change)
     void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change *change)
     void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status)

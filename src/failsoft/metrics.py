@@ -66,7 +66,7 @@ def _calls(operation: Operation, view: LatencyView, *, recent: bool) -> dict[str
     p50, p95, p99 = view.quantiles(QUANTILES)
     return {
         "count": count,
-        "avg_latency": summed * 1e-9 / count,
+        "avg_latency": summed / 1e9 / count,
         "p50_latency": p50,
         "p95_latency": p95,
         "p99_latency": p99,

@@ -49,7 +49,7 @@ class FakeClock:
     @property
     def now(self) -> float:
         """Seconds, from the epoch of CLOCK_MONOTONIC."""
-        return self._now * 1e-9
+        return self._now / 1e9
 
     def advance(self, seconds: float) -> None:
         """Move time on, running on the way what falls due."""

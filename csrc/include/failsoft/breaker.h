@@ -27,14 +27,13 @@
  *      DISABLED    go                      dropped              dropped                    -> any
  *      METRICS_ONLY go                     count = 0            count + 1                  -> any
  *
- *          Rules, in this order, asked when a failure or a slow call is recorded (a success cannot raise a rate):
- *          consecutive failures; failure rate; slow rate; a latency quantile is asked by the owner of the histogram
+ *          Rules, in this order, asked when a failure is recorded (a success cannot raise the rate of failures):
+ *          consecutive failures; failure rate; slow rate, which a slow success asks too; a latency quantile is asked by the owner of the histogram
  *          (fs_breaker_trip). Rates need `minimum_calls` and read the time windows of all series of this breaker, or
  *          the count window. What happened before the breaker last closed does not count.
  *
  *          The end of a wait is a word of its own, {tag of its generation, microseconds}, stored before the gate that
- *          it belongs to and only over an older tag: whoever sees OPEN sees its wait, whoever dies in between harms
- *          nobody.
+ *          it belongs to: whoever sees OPEN sees its wait, whoever dies in between harms nobody.
  *
  *          Probes are leases. Each of the half-open slots holds {expiry, nonce} and is taken, and given back, by one
  *          swap. A holder that hangs or dies loses the slot when the lease expires and somebody wants it; its late
@@ -104,7 +103,7 @@ typedef struct {
     uint32_t failures;                   /* consecutive ones when it last opened from CLOSED */
     uint32_t unused;
     fs_breaker_config config;
-    fs_totals before;                    /* what the series had ever seen when the breaker last closed */
+    fs_totals before;                    /* what the series had ever seen when the breaker last closed, and disowned */
     uint64_t salt;                       /* decorrelates waits of processes that trip together */
     uint64_t lease[FS_PROBES_MOST];      /* {expiry:44, nonce:20}; 0: free */
     fs_last last;
@@ -161,6 +160,11 @@ fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change);
 void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change);
 void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change);
 void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit);
+
+/* Would an outcome under this permit count in the rates? Only while CLOSED or METRICS_ONLY, in the same generation.
+ * And keep a call that does not out of them, once it has been recorded in a series all the same (it took its time). */
+bool fs_breaker_counts(const fs_breaker *breaker, fs_permit permit);
+void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow);
 
 /* Open a closed breaker for a reason found elsewhere (a latency quantile), if `permit` is of its generation. */
 void fs_breaker_trip(fs_breaker *breaker, fs_permit permit, fs_because because, fs_ns now, fs_change *change);

@@ -1,0 +1,26 @@
+"""How hard hypothesis tries: a quick, repeatable pass by default, a long random one with FAILSOFT_DEEP=1."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "quick",
+    max_examples=100,
+    stateful_step_count=50,
+    deadline=None,  # the machine may be busy with other suites
+    derandomize=True,
+    report_multiple_bugs=False,  # shrinking one is enough to wait for
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "deep",
+    parent=settings.get_profile("quick"),
+    max_examples=2_500,
+    stateful_step_count=100,
+    derandomize=False,
+    print_blob=True,
+)
+settings.load_profile("deep" if os.environ.get("FAILSOFT_DEEP") == "1" else "quick")

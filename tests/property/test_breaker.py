@@ -1,0 +1,365 @@
+"""The compiled breaker beside its model: the same calls, one clock, the same answers after every step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from failsoft import CircuitBreaker, CircuitBreakerConfig
+from failsoft.testing import FakeClock
+
+from ..reference import breaker as model
+from ..reference.window import TimeWindow, nanoseconds
+
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+TICKS = math.lcm(model.LEASE_TICK, model.UNTIL_TICK)
+SLOW_CALL = 0.25
+JUST_SLOW = nanoseconds(SLOW_CALL)
+DURATIONS = [0, JUST_SLOW - 1, JUST_SLOW]
+HOWS = ["success", "failure", "ignore"]
+PAUSES = [0, 1, 49, 99, 100, 101, 600, 1_000, 7_000, 61_000, 10**9]  # milliseconds
+BESIDE = [-MILLISECOND // 2, -1, 0, MILLISECOND]  # an end: all closer to it than the shortest lease is long
+ORDERS = ["force_open", "force_closed", "disable", "metrics_only", "reset"]
+
+
+class Call(NamedTuple):
+    """One admission, as both sides know it."""
+
+    expected: model.Permit
+    permit: int
+
+
+class Pair:
+    """A breaker, its model and the clock that both of them see."""
+
+    def __init__(self, rules: model.Rules) -> None:
+        self.clock = FakeClock()
+        self.clock.__enter__()
+        # The clock starts where the machine's happens to be. From a whole number of ticks on, the model's
+        # times round as the core's do, and a test is the same each time.
+        self.clock.advance(-round(self.clock.now * SECOND) % TICKS / SECOND)
+        self.now = 0
+        self.breaker = CircuitBreaker(CircuitBreakerConfig(**asdict(rules)), name="pair")
+        self.model = model.Breaker(rules, self.now)
+        self.first_generation = self.breaker.status().generation
+
+    def close(self) -> None:
+        self.clock.__exit__(None, None, None)
+
+    def advance(self, ns: int) -> None:
+        self.clock.advance(ns / SECOND)
+        self.now += ns
+
+    def acquire(self) -> Call | None:
+        expected = self.model.acquire(self.now)
+        permit = self.breaker.acquire()
+        assert (permit != 0) == (expected is not None), f"permit {permit}, expected {expected}"
+        return None if expected is None else Call(expected, permit)
+
+    def settle(self, call: Call, how: str, duration: int = 0) -> None:
+        if how == "success":
+            self.breaker.success(call.permit, duration)
+            self.model.success(call.expected, self.now, duration)
+        elif how == "failure":
+            self.breaker.failure(call.permit, duration)
+            self.model.failure(call.expected, self.now, duration)
+        else:
+            self.breaker.ignore(call.permit)
+            self.model.ignore(call.expected)
+
+    def operate(self, order: str) -> None:
+        getattr(self.breaker, order)()
+        getattr(self.model, order)()
+
+    def compare(self) -> None:
+        """Everything that an operator can read must be what the model says."""
+        status, expected = self.breaker.status(), self.model
+        assert status.state == self.breaker.state == expected.state
+        assert status.generation - self.first_generation == expected.generation
+        assert status.reason == expected.reason
+        if expected.state in (model.State.FORCED_OPEN, model.State.DISABLED):
+            return  # the text gives these states no numbers
+        assert status.failures == expected.failures()
+        assert close(status.retry_after, expected.retry_after(self.now), 1e-9)
+        if expected.state in (model.State.CLOSED, model.State.METRICS_ONLY):
+            assert status.sample_size == expected.sample_size(self.now)
+            assert close(status.failure_rate, expected.failure_rate(self.now), 1e-9)
+
+
+def close(value: float | None, expected: float | None, tolerance: float) -> bool:
+    """Equal but for `tolerance`, or both None; pytest.approx would take most of the time of these tests."""
+    if value is None or expected is None:
+        return value is expected
+    return abs(value - expected) <= tolerance
+
+
+def small_rules(pick: Callable[[Sequence[Any]], Any]) -> model.Rules:
+    """Small numbers, so that a few steps reach every edge of them; `pick` chooses one of several."""
+    count_window = pick([None, None, 1, 2, 3, 5, 10, 64, 65])
+    slow_rate = pick([None, 0.3, 0.5, 1.0])
+    reset_timeout = pick([0.01, 0.5, 3.0])
+    failure_rate = pick([None, 0.1, 0.5, 0.7, 1.0])
+    # A breaker without any rule is refused.
+    thresholds = [1, 2, 3, 5] if failure_rate is slow_rate is None else [None, 1, 2, 3, 5]
+    reset_growth = pick([1.0, 1.5, 2.0])
+    # Uncapped growth would reach the end of the clock within the steps of one run.
+    longest = None if reset_growth == 1.0 else 1_000.0
+    return model.Rules(
+        failure_threshold=pick(thresholds),
+        success_threshold=pick([1, 2, 3]),
+        timeout=pick([0.0001, 0.05, 0.05, 2.0]),
+        half_open_max_calls=pick([1, 2, 3, 64]),
+        reset_timeout=reset_timeout,
+        failure_rate=failure_rate,
+        slow_rate=slow_rate,
+        slow_call=pick([None, SLOW_CALL]) if slow_rate is None else SLOW_CALL,
+        minimum_calls=min(pick([1, 2, 3, 4, 5]), count_window or 5),
+        window=pick([0.6, 6.0, 60.0]),
+        count_window=count_window,
+        reset_growth=reset_growth,
+        reset_max=pick([longest, reset_timeout, 4 * reset_timeout]),
+    )
+
+
+@st.composite
+def rule_sets(draw: st.DrawFn) -> model.Rules:
+    return small_rules(lambda options: draw(st.sampled_from(options)))
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Calls that overlap anything: transitions, each other, expiries, operators.
+
+    Single steps seldom get past an opening, so some rules walk to where it becomes interesting and stop.
+    """
+
+    @initialize(rules=rule_sets())
+    def create(self, rules: model.Rules) -> None:
+        self.pair = Pair(rules)
+        self.calls: list[Call] = []
+        self.settled: list[Call] = []
+
+    def teardown(self) -> None:
+        if hasattr(self, "pair"):
+            self.pair.close()
+
+    @rule(count=st.integers(1, 4))
+    def acquire(self, count: int) -> None:
+        for _ in range(count):
+            call = self.pair.acquire()
+            if call is not None:
+                self.calls.append(call)
+
+    @rule(index=st.integers(0, 7), how=st.sampled_from(HOWS), duration=st.sampled_from(DURATIONS))
+    def settle(self, index: int, how: str, duration: int) -> None:
+        if self.calls:
+            call = self.calls.pop(index % len(self.calls))
+            self.pair.settle(call, how, duration)
+            self.settled.append(call)
+
+    @rule(index=st.integers(0, 7), how=st.sampled_from(HOWS), duration=st.sampled_from(DURATIONS))
+    def settle_again(self, index: int, how: str, duration: int) -> None:
+        if self.settled:
+            self.pair.settle(self.settled[-1 - index % len(self.settled)], how, duration)
+
+    @rule(hows=st.lists(st.sampled_from(HOWS), min_size=1, max_size=8), duration=st.sampled_from(DURATIONS))
+    def calls_in_turn(self, hows: list[str], duration: int) -> None:
+        for how in hows:
+            call = self.pair.acquire()
+            if call is not None:
+                self.pair.settle(call, how, duration)
+            self.pair.compare()
+
+    @rule(duration=st.sampled_from(DURATIONS))
+    def fail_until_it_opens(self, duration: int) -> None:
+        for _ in range(6):
+            if self.pair.model.state is model.State.CLOSED:
+                call = self.pair.acquire()
+                assert call is not None
+                self.pair.settle(call, "failure", duration)
+                self.pair.compare()
+
+    @rule(milliseconds=st.sampled_from(PAUSES))
+    def advance(self, milliseconds: int) -> None:
+        self.pair.advance(milliseconds * MILLISECOND)
+
+    @rule(offset=st.sampled_from(BESIDE), count=st.integers(0, 4))
+    def probe_at_the_end_of_the_wait(self, offset: int, count: int) -> None:
+        if self.pair.model.state is model.State.OPEN:
+            self.go_to(self.pair.model.until + offset)
+            self.acquire(count)
+
+    @rule(index=st.integers(0, 7), offset=st.sampled_from(BESIDE), count=st.integers(0, 4))
+    def probe_at_the_end_of_a_lease(self, index: int, offset: int, count: int) -> None:
+        leases = [lease for lease in self.pair.model.leases if lease is not None]
+        if leases:
+            self.go_to(leases[index % len(leases)].expires + offset)
+            self.acquire(count)
+
+    @rule(ahead=st.integers(1, 7), offset=st.sampled_from([-1, 0]))
+    def go_to_the_edge_of_a_slice(self, ahead: int, offset: int) -> None:
+        window = self.pair.model.window
+        if isinstance(window, TimeWindow):
+            self.go_to((window.slices.number(self.pair.now) + ahead) * window.slices.width + offset)
+
+    def go_to(self, time: int) -> None:
+        if time > self.pair.now:
+            self.pair.advance(time - self.pair.now)
+
+    @rule(order=st.sampled_from(ORDERS))
+    def operate(self, order: str) -> None:
+        self.pair.operate(order)
+
+    @invariant()
+    def same(self) -> None:
+        if hasattr(self, "pair"):
+            self.pair.compare()
+
+
+MOST_EXAMPLES = 4 * settings().max_examples  # the breaker is what everything else stands on
+
+TestBreaker = BreakerMachine.TestCase
+TestBreaker.settings = settings(TestBreaker.settings, max_examples=MOST_EXAMPLES)
+
+STEPS: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+    (BreakerMachine.advance, (0,)),  # first, because hypothesis shrinks towards it
+    *((BreakerMachine.acquire, (count,)) for count in (1, 1, 1, 2, 4)),
+    *((BreakerMachine.settle, step) for step in itertools.product(range(4), HOWS, DURATIONS)),
+    *((BreakerMachine.settle_again, step) for step in itertools.product(range(3), HOWS, [JUST_SLOW])),
+    *((BreakerMachine.calls_in_turn, step) for step in itertools.product([HOWS[:2], HOWS[1::-1]], DURATIONS)),
+    *((BreakerMachine.fail_until_it_opens, (duration,)) for duration in (0, 0, JUST_SLOW)),
+    *((BreakerMachine.advance, (milliseconds,)) for milliseconds in PAUSES),
+    *((BreakerMachine.probe_at_the_end_of_the_wait, (0, count)) for count in (0, 1, 1, 2, 2, 3, 4)),
+    *((BreakerMachine.probe_at_the_end_of_the_wait, (offset, 1)) for offset in BESIDE),
+    *(
+        (BreakerMachine.probe_at_the_end_of_a_lease, step)
+        for step in itertools.product(range(3), BESIDE, [1])
+    ),
+    *(
+        (BreakerMachine.go_to_the_edge_of_a_slice, step)
+        for step in itertools.product([1, 1, 2, 5, 6], [-1, 0])
+    ),
+    *((BreakerMachine.operate, (order,)) for order in ORDERS),
+]
+
+
+@settings(max_examples=MOST_EXAMPLES)
+@given(rule_sets(), st.binary(min_size=200, max_size=400))
+def test_long_histories(rules: model.Rules, history: bytes) -> None:
+    """The same rules, a byte a step: a hundred times the steps that the machine can draw in the same time."""
+    machine = BreakerMachine()
+    machine.create(rules)
+    try:
+        for byte in history:
+            step, arguments = STEPS[byte % len(STEPS)]
+            if byte:
+                note(f"{step.__name__}{arguments}")
+            step(machine, *arguments)
+            machine.pair.compare()
+    finally:
+        machine.teardown()
+
+
+def exhaustive_rules() -> list[model.Rules]:
+    """Every combination of the smallest settings that a caller can choose."""
+    return [
+        model.Rules(
+            failure_threshold=threshold,
+            success_threshold=successes,
+            timeout=1.0,
+            half_open_max_calls=probes,
+            reset_timeout=0.001,
+            failure_rate=rate,
+            slow_rate=slow_rate,
+            slow_call=SLOW_CALL,
+            minimum_calls=1,
+            count_window=count_window,
+        )
+        for threshold, successes, probes, rate, slow_rate, count_window in itertools.product(
+            [None, 1, 2], [1, 2], [1, 2], [None, 1.0], [None, 0.5], [None, 1, 2]
+        )
+        if not threshold is rate is slow_rate is None
+    ]
+
+
+def test_every_short_history_of_every_small_breaker() -> None:
+    """Window 1, minimum 1, threshold 1, rate 100 %: the smallest breakers through all histories of four."""
+    for rules in exhaustive_rules():
+        pair = Pair(rules)
+        try:
+            for history in itertools.product(["success", "failure", "slow", "ignore", "wait"], repeat=4):
+                pair.operate("reset")
+                for step in history:
+                    if step == "wait":
+                        pair.advance(MILLISECOND)
+                    elif (call := pair.acquire()) is not None:
+                        how, duration = ("success", SECOND) if step == "slow" else (step, 0)
+                        pair.settle(call, how, duration)
+                pair.compare()
+        finally:
+            pair.close()
+
+
+def test_a_rate_is_reached_by_exactly_its_share_of_the_calls() -> None:
+    """k failures of n trip a rate of k / n, however the quotient rounds, and k - 1 do not."""
+    for calls in range(1, 31):
+        for failures in range(1, calls + 1):
+            rules = model.Rules(
+                failure_threshold=None,
+                failure_rate=failures / calls,
+                minimum_calls=calls,
+                count_window=calls,
+            )
+            pair = Pair(rules)
+            try:
+                for hows in (["success"] * (calls - failures + 1), ["failure"] * (failures - 1), ["failure"]):
+                    for how in hows:
+                        call = pair.acquire()
+                        assert call is not None
+                        pair.settle(call, how)
+                    pair.compare()
+                assert pair.model.state is model.State.OPEN
+            finally:
+                pair.close()
+
+
+@pytest.mark.parametrize("resets", [1, 2**15 - 3, 2**15 - 2, 2**15 - 1, 2**15, 2**16 - 2, 2**16 - 1, 2**16])
+def test_a_wait_is_kept_however_many_generations_have_passed(resets: int) -> None:
+    """An operator's resets between two openings, up to every width that a tag could be cut to."""
+    pair = Pair(model.Rules(failure_threshold=1, reset_timeout=1.0))
+    try:
+        for _ in range(2):
+            call = pair.acquire()
+            assert call is not None
+            pair.settle(call, "failure")
+            pair.compare()
+            assert pair.acquire() is None
+            pair.advance(SECOND)
+            for _ in range(resets):
+                pair.operate("reset")
+    finally:
+        pair.close()
+
+
+def test_idle_for_ages_then_one_call() -> None:
+    """Whatever the window held has expired, one slice too late as well as a thousand million."""
+    for slices in [*range(8), 10**3, 10**6, 10**9]:
+        pair = Pair(model.Rules(failure_threshold=None, failure_rate=1.0, minimum_calls=2, window=0.6))
+        try:
+            call = pair.acquire()
+            assert call is not None
+            pair.settle(call, "failure")
+            pair.advance(slices * 100 * MILLISECOND)
+            pair.compare()
+            pair.settle(call, "failure")
+            pair.compare()
+        finally:
+            pair.close()

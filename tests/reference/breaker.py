@@ -1,0 +1,244 @@
+"""The circuit breaker as its specification reads: one thread, integer nanoseconds, the time as an argument.
+
+This is the oracle of the compiled breaker. It is written to be checked by eye against the text, so every rule
+appears once, in the order in which the text gives it, and nothing is packed, cached or made fast.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from .window import CountWindow, Outcome, Tally, TimeWindow, Window, nanoseconds
+
+LEASE_TICK = 1 << 14  # lease expiries are kept in these (16.384 us), rounded up
+LEASE_FLOOR = 0.001  # seconds; a shorter attempt timeout must not turn a lease into nothing
+UNTIL_TICK = 1_000  # the end of an open period is kept in whole microseconds, rounded up
+
+
+class State(StrEnum):
+    CLOSED = "CLOSED"
+    OPEN = "OPEN"
+    HALF_OPEN = "HALF_OPEN"
+    FORCED_OPEN = "FORCED_OPEN"
+    DISABLED = "DISABLED"
+    METRICS_ONLY = "METRICS_ONLY"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The fields of `failsoft.CircuitBreakerConfig` that decide a breaker's state; durations in seconds."""
+
+    failure_threshold: int | None = 5
+    success_threshold: int = 2
+    timeout: float = 30.0
+    half_open_max_calls: int = 3
+    reset_timeout: float = 60.0
+    failure_rate: float | None = None
+    slow_rate: float | None = None
+    slow_call: float | None = None
+    minimum_calls: int = 10
+    window: float = 60.0
+    count_window: int | None = None
+    reset_growth: float = 1.0
+    reset_max: float | None = None
+
+
+class Permit(NamedTuple):
+    """An admission. A probe also names the lease it holds."""
+
+    generation: int
+    slot: int | None = None
+    nonce: int = 0
+
+
+class Lease(NamedTuple):
+    """A slot of the half-open cap, held by one probe until it reports or until somebody takes it over."""
+
+    nonce: int
+    expires: int
+
+
+def rounded_up(time: int, tick: int) -> int:
+    """The first multiple of `tick` that is not before `time`."""
+    return -(-time // tick) * tick
+
+
+class Breaker:
+    """The six states, the permits and the outcomes."""
+
+    def __init__(self, rules: Rules, now: int) -> None:
+        self.rules = rules
+        self.state = State.CLOSED
+        self.generation = 0
+        self.reason: str | None = None
+        self.consecutive = 0
+        self.streak = 0
+        self.reopenings = 0
+        self.until = 0
+        self.leases: list[Lease | None] = [None] * rules.half_open_max_calls
+        self.nonces = itertools.count(1)
+        self.window: Window
+        if rules.count_window is None:
+            self.window = TimeWindow(now, nanoseconds(rules.window))
+        else:
+            self.window = CountWindow(rules.count_window)
+
+    # Admission
+
+    def acquire(self, now: int) -> Permit | None:
+        """Ask to make a call at `now`; None is a refusal."""
+        if self.state is State.OPEN and now >= self.until:
+            self.streak = 0
+            self._enter(State.HALF_OPEN, "wait_over")
+        if self.state is State.HALF_OPEN:
+            return self._lease(now)
+        if self.state in (State.OPEN, State.FORCED_OPEN):
+            return None
+        return Permit(self.generation)
+
+    def _lease(self, now: int) -> Permit | None:
+        for slot, lease in enumerate(self.leases):
+            if lease is None or now >= lease.expires:
+                life = nanoseconds(max(self.rules.timeout, LEASE_FLOOR))
+                taken = Lease(next(self.nonces), rounded_up(now + life, LEASE_TICK))
+                self.leases[slot] = taken
+                return Permit(self.generation, slot, taken.nonce)
+        return None
+
+    # Outcomes
+
+    def success(self, permit: Permit, now: int, duration: int = 0) -> None:
+        """The call came back well, after `duration` nanoseconds."""
+        if not self._current(permit):
+            return
+        if self.state is State.HALF_OPEN:
+            self.streak += 1
+            if self.streak >= self.rules.success_threshold:
+                self._close("recovered")
+        elif self.state in (State.CLOSED, State.METRICS_ONLY):
+            slow = self._is_slow(duration)
+            self.consecutive = 0
+            self.window.record(Outcome(now, failed=False, slow=slow))
+            if self.state is State.CLOSED and slow:
+                self._trip_if(now, self._slow_rule(now))
+
+    def failure(self, permit: Permit, now: int, duration: int = 0) -> None:
+        """The call failed, after `duration` nanoseconds."""
+        if not self._current(permit):
+            return
+        if self.state is State.HALF_OPEN:
+            self.reopenings += 1
+            self._open("probe_failed", now)
+        elif self.state in (State.CLOSED, State.METRICS_ONLY):
+            self.consecutive += 1
+            self.window.record(Outcome(now, failed=True, slow=self._is_slow(duration)))
+            if self.state is State.CLOSED:
+                rule = self._consecutive_rule() or self._failure_rule(now) or self._slow_rule(now)
+                self._trip_if(now, rule)
+
+    def ignore(self, permit: Permit) -> None:
+        """The call says nothing about the dependency: only give back what it held."""
+        self._current(permit)
+
+    def _current(self, permit: Permit) -> bool:
+        """Give back a probe's lease, and say whether the outcome counts."""
+        if permit.slot is not None:
+            lease = self.leases[permit.slot]
+            if lease is None or lease.nonce != permit.nonce:
+                return False  # reported already, or taken over after it expired
+            self.leases[permit.slot] = None
+        return permit.generation == self.generation
+
+    # Trip rules: each names itself as the reason when it is met
+
+    def _is_slow(self, duration: int) -> bool:
+        return self.rules.slow_call is not None and duration >= nanoseconds(self.rules.slow_call)
+
+    def _consecutive_rule(self) -> str | None:
+        threshold = self.rules.failure_threshold
+        return "consecutive_failures" if threshold is not None and self.consecutive >= threshold else None
+
+    def _failure_rule(self, now: int) -> str | None:
+        seen = self.window.tally(now)
+        return "failure_rate" if self._reached(seen, seen.failures, self.rules.failure_rate) else None
+
+    def _slow_rule(self, now: int) -> str | None:
+        seen = self.window.tally(now)
+        return "slow_rate" if self._reached(seen, seen.slow, self.rules.slow_rate) else None
+
+    def _reached(self, seen: Tally, part: int, rate: float | None) -> bool:
+        return rate is not None and seen.calls >= self.rules.minimum_calls and part / seen.calls >= rate
+
+    # Transitions
+
+    def _enter(self, state: State, reason: str) -> None:
+        self.state = state
+        self.reason = reason
+        self.generation += 1
+
+    def _close(self, reason: str) -> None:
+        self.consecutive = 0
+        self.reopenings = 0
+        self.window.restart()
+        self._enter(State.CLOSED, reason)
+
+    def _trip_if(self, now: int, reason: str | None) -> None:
+        if reason is not None:
+            self._open(reason, now)
+
+    def _open(self, reason: str, now: int) -> None:
+        cap = math.inf if self.rules.reset_max is None else self.rules.reset_max
+        wait = min(cap, self.rules.reset_timeout * self.rules.reset_growth**self.reopenings)
+        self.until = rounded_up(now + nanoseconds(wait), UNTIL_TICK)
+        self._enter(State.OPEN, reason)
+
+    # The operator
+
+    def force_closed(self) -> None:
+        """Start afresh."""
+        self._close("operator")
+
+    def reset(self) -> None:
+        """Start afresh."""
+        self._close("operator")
+
+    def force_open(self) -> None:
+        """Refuse everything until told otherwise."""
+        self._operate(State.FORCED_OPEN)
+
+    def disable(self) -> None:
+        """Admit everything, count nothing."""
+        self._operate(State.DISABLED)
+
+    def metrics_only(self) -> None:
+        """Admit everything, count it, never change state. Consecutive failures are counted from here."""
+        if self.state is not State.METRICS_ONLY:
+            self.consecutive = 0
+        self._operate(State.METRICS_ONLY)
+
+    def _operate(self, state: State) -> None:
+        if self.state is not state:
+            self._enter(state, "operator")
+
+    # What is read
+
+    def failures(self) -> int:
+        """Consecutive failures, or those at the trip while open or half-open."""
+        return self.consecutive
+
+    def sample_size(self, now: int) -> int:
+        """Calls in the window."""
+        return self.window.tally(now).calls
+
+    def failure_rate(self, now: int) -> float | None:
+        """The failed part of the window, or None while it holds too few calls to say."""
+        seen = self.window.tally(now)
+        return seen.failures / seen.calls if seen.calls >= self.rules.minimum_calls else None
+
+    def retry_after(self, now: int) -> float | None:
+        """Seconds until an open breaker admits a probe, 0.0 when it is due; None in any other state."""
+        return max(0, self.until - now) / 1e9 if self.state is State.OPEN else None
