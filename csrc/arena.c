@@ -9,6 +9,10 @@
 /* Address space, not memory: pages appear as blocks are taken. Tried in turn, for hosts that limit address space. */
 static const size_t private_sizes[] = {(size_t)4 << 30, (size_t)512 << 20, (size_t)64 << 20, (size_t)8 << 20};
 
+/* From this many lines on, a megabyte, the arena asks for huge pages: many guards called in turn would spend their time
+ * on address translation. A program with few guards keeps its small pages. */
+#define FS_MANY_LINES ((uint32_t)(1 << 20) / FS_LINE)
+
 #define FS_HEADER_LINES ((uint32_t)((sizeof(fs_arena) + FS_LINE - 1) / FS_LINE))
 
 fs_status fs_arena_format(void *memory, size_t bytes) {
@@ -58,6 +62,16 @@ static void push(fs_arena *arena, fs_block *block) {
     while (!fs_cas(&arena->free[block->lines], &head, head_of((head >> 32) + 1, block->line)));
 }
 
+/* A wish: where it is not granted, nothing changes but speed. */
+static void ask_for_huge_pages(fs_arena *arena) {
+#if defined(MADV_HUGEPAGE)
+    madvise(arena, (size_t)arena->capacity * FS_LINE, MADV_HUGEPAGE);
+#endif
+#if defined(MADV_COLLAPSE)
+    madvise(arena, (size_t)FS_MANY_LINES * FS_LINE, MADV_COLLAPSE);
+#endif
+}
+
 fs_block *fs_arena_alloc(fs_arena *arena, size_t bytes) {
     size_t wanted = (bytes + FS_LINE - 1) / FS_LINE;
     if (wanted == 0 || wanted > UINT16_MAX) return NULL;
@@ -71,6 +85,7 @@ fs_block *fs_arena_alloc(fs_arena *arena, size_t bytes) {
         do
             if (arena->capacity - line < lines) return NULL;
         while (!fs_cas(&arena->used, &line, line + lines));
+        if (line < FS_MANY_LINES && line + lines >= FS_MANY_LINES) ask_for_huge_pages(arena);
         block = fs_arena_at(arena, line);
         block->line = line;
         block->lines = (uint16_t)lines;

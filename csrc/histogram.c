@@ -54,8 +54,7 @@ void fs_histogram_new_extreme(fs_histogram *histogram, uint64_t ns) {
 /* One column through one closing slice. `oldest` is the ring place that expires and takes the live cells. */
 static void turn_column(fs_column *column, uint32_t oldest) {
     uint32_t *slice = column->slice[oldest];
-    uint64_t arrived = 0;
-    uint32_t expired = 0;
+    uint64_t arrived = 0, expired = 0;
     for (uint32_t i = 0; i < FS_CELLS; i++) {
         uint32_t live = fs_tally_take(&column->live[i]);
         arrived += live;
@@ -65,12 +64,12 @@ static void turn_column(fs_column *column, uint32_t oldest) {
         slice[i] = live;
     }
     fs_tally_set(&column->total_sum, column->total_sum + arrived);
-    fs_tally_set(&column->closed_sum, column->closed_sum + (uint32_t)arrived - expired);
+    fs_tally_set(&column->closed_sum, column->closed_sum + arrived - expired);
 }
 
 static void drop_slice(fs_column *column, uint32_t place) {
     uint32_t *slice = column->slice[place];
-    uint32_t expired = 0;
+    uint64_t expired = 0;
     for (uint32_t i = 0; i < FS_CELLS; i++) {
         expired += slice[i];
         fs_tally_set(&column->closed[i], column->closed[i] - slice[i]);
@@ -123,6 +122,9 @@ static bool count_batch(fs_histogram *histogram, const int64_t *ns, size_t count
         table[fs_histogram_index(value)]++;
     }
     if (signs >> 63) return false;
+    /* Before the cells, so that a reader never clamps to a range that is not there yet. */
+    fs_histogram_new_extreme(histogram, low);
+    fs_histogram_new_extreme(histogram, high);
     for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
         uint32_t *from = &table[octave * FS_CELLS], here = 0;
         for (uint32_t i = 0; i < FS_CELLS; i++) here += from[i];
@@ -143,8 +145,6 @@ static bool count_batch(fs_histogram *histogram, const int64_t *ns, size_t count
     fs_tally_add(&histogram->slices.live.calls, count);
     fs_tally_add(&histogram->slices.live.sum, sum);
     if (clipped) fs_tally_add(&histogram->clipped, clipped);
-    fs_histogram_new_extreme(histogram, low);
-    fs_histogram_new_extreme(histogram, high);
     return true;
 }
 
@@ -248,8 +248,14 @@ static uint64_t cell_count(const fs_column *column, fs_span_of_time span, uint32
 }
 
 static uint64_t column_count(const fs_column *column, fs_span_of_time span) {
+    /* In four sums of 16 cells, none of which overflows 32 bits more than the cells of a slice can: see FS_CELL_FULL.
+     * Narrow sums are what lets the compiler add several cells at once. */
     uint64_t sum = span == FS_RECENT ? fs_tally_get(&column->closed_sum) : fs_tally_get(&column->total_sum);
-    for (uint32_t i = 0; i < FS_CELLS; i++) sum += fs_tally_get(&column->live[i]);
+    for (uint32_t quarter = 0; quarter < FS_CELLS; quarter += FS_CELLS / 4) {
+        uint32_t live = 0;
+        for (uint32_t i = 0; i < FS_CELLS / 4; i++) live += fs_tally_get(&column->live[quarter + i]);
+        sum += live;
+    }
     return sum;
 }
 
@@ -258,6 +264,19 @@ static void turn_all(fs_series *series) {
     fs_ns now = fs_now();
     fs_ticks stamp = fs_stamp();
     FOR_EACH_STRIPE(series, histogram) fs_histogram_turn(histogram, now, stamp);
+}
+
+/* Is no stripe turning? And how many turns there have been: a read between two equal answers met none. */
+static bool at_rest(const fs_series *series, uint64_t *turns) {
+    uint64_t sum = 0;
+    bool rest = true;
+    FOR_EACH_STRIPE(series, histogram) {
+        uint32_t turn = fs_load_acquire(&histogram->slices.turn);
+        rest &= !(turn & 1);
+        sum += turn;
+    }
+    *turns = sum;
+    return rest;
 }
 
 static uint64_t octave_counts(const fs_series *series, fs_span_of_time span, uint64_t *octaves) {
@@ -273,13 +292,14 @@ static uint64_t octave_counts(const fs_series *series, fs_span_of_time span, uin
     return count;
 }
 
-static uint64_t series_cell(const fs_series *series, fs_span_of_time span, uint32_t octave, uint32_t cell) {
-    uint64_t count = 0;
+/* The counts of one octave's cells, over all stripes. */
+static void octave_cells(const fs_series *series, fs_span_of_time span, uint32_t octave, uint64_t *cells) {
+    for (uint32_t cell = 0; cell < FS_CELLS; cell++) cells[cell] = 0;
     FOR_EACH_STRIPE(series, histogram) {
         fs_column *column = column_of(histogram, octave);
-        if (column) count += cell_count(column, span, cell);
+        if (!column) continue;
+        for (uint32_t cell = 0; cell < FS_CELLS; cell++) cells[cell] += cell_count(column, span, cell);
     }
-    return count;
 }
 
 /* The smallest whole number of values that is at least a share q of n, and at least one. */
@@ -290,15 +310,15 @@ static uint64_t rank_of(double q, uint64_t n) {
     return rank ? rank : 1;
 }
 
-uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out) {
-    turn_all(series);
+static uint64_t quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out) {
     uint64_t octaves[FS_OCTAVES];
     uint64_t n = octave_counts(series, span, octaves);
     if (n == 0) return 0;
     uint64_t low, high;
     fs_series_extremes(series, &low, &high);
-    uint32_t octave = 0, cell = 0;
-    uint64_t below = 0; /* values in the octaves before this one */
+    uint64_t cells[FS_CELLS];
+    uint32_t octave = 0, cell = 0, gathered = FS_OCTAVES; /* the octave in cells */
+    uint64_t below = 0;  /* values in the octaves before this one */
     uint64_t within = 0; /* and in its cells before this one */
     for (size_t i = 0; i < count; i++) {
         uint64_t rank = rank_of(q[i], n);
@@ -307,27 +327,47 @@ uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const doub
             cell = 0;
             within = 0;
         }
-        for (; cell < FS_CELLS - 1; cell++) {
-            uint64_t here = series_cell(series, span, octave, cell);
-            if (below + within + here >= rank) break;
-            within += here;
-        }
+        if (gathered != octave) octave_cells(series, span, gathered = octave, cells);
+        for (; cell < FS_CELLS - 1 && below + within + cells[cell] < rank; cell++) within += cells[cell];
         uint64_t middle = fs_histogram_middle(octave * FS_CELLS + cell);
         out[i] = middle < low ? low : middle > high ? high : middle;
     }
     return n;
 }
 
+/* A reader that keeps meeting turns gives up on a perfect answer: each takes microseconds, and slices last seconds. */
+#define READS_MOST 64
+
+uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out) {
+    turn_all(series);
+    uint64_t before, after, n = 0;
+    for (int i = 0; i < READS_MOST; i++) {
+        bool rest = at_rest(series, &before);
+        n = quantiles(series, span, q, count, out);
+        if (rest && at_rest(series, &after) && before == after) break;
+    }
+    return n;
+}
+
+static uint64_t read_cells(const fs_series *series, fs_span_of_time span, uint64_t *cells) {
+    uint64_t count = 0;
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        uint64_t *here = &cells[octave * FS_CELLS];
+        octave_cells(series, span, octave, here);
+        for (uint32_t cell = 0; cell < FS_CELLS; cell++) count += here[cell];
+    }
+    return count;
+}
+
 uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cells) {
     turn_all(series);
-    uint64_t count = 0;
-    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++)
-        for (uint32_t cell = 0; cell < FS_CELLS; cell++) {
-            uint64_t here = series_cell(series, span, octave, cell);
-            cells[octave * FS_CELLS + cell] = here;
-            count += here;
-        }
-    return count;
+    uint64_t before, after, n = 0;
+    for (int i = 0; i < READS_MOST; i++) {
+        bool rest = at_rest(series, &before);
+        n = read_cells(series, span, cells);
+        if (rest && at_rest(series, &after) && before == after) break;
+    }
+    return n;
 }
 
 fs_status fs_series_merge(fs_series *series, fs_series *other) {
@@ -355,10 +395,10 @@ fs_status fs_series_merge(fs_series *series, fs_series *other) {
         fs_tally_add(&into->slices.total.failures, all.failures);
         fs_tally_add(&into->slices.total.slow, all.slow);
         fs_tally_add(&into->clipped, fs_load_relaxed(&from->clipped));
-        if (all.calls) {
-            fs_histogram_new_extreme(into, fs_load_relaxed(&from->low));
-            fs_histogram_new_extreme(into, fs_load_relaxed(&from->high));
-        }
+        uint64_t low = fs_load_relaxed(&from->low), high = fs_load_relaxed(&from->high);
+        if (low > high) continue; /* nothing, or calls of unknown duration alone */
+        fs_histogram_new_extreme(into, low);
+        fs_histogram_new_extreme(into, high);
     }
     return FS_OK;
 }

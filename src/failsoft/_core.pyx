@@ -4,8 +4,8 @@
 This file converts and hands on. What decides lies in csrc/, what a user sees lies in the Python rooms.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
-from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from failsoft cimport _csrc
@@ -159,11 +159,13 @@ cdef class LatencyHistogram(LatencyView):
         if histogram is not NULL:
             fs_histogram_record(histogram, ns, fs_stamp())
 
+    @cython.binding(False)
     def record(self, double seconds):
         if not 0.0 <= seconds:
             raise ValueError(f"seconds must be 0 or more, got {seconds!r}")
         fs_histogram_record(self.stripe(), to_ns(seconds), fs_stamp())
 
+    @cython.binding(False)
     def record_ns(self, long long ns):
         cdef fs_histogram *histogram = fs_series_have(self.series, fs_stripe())
         if ns < 0:
@@ -311,12 +313,15 @@ cdef class Breaker:
             fs_breaker_success(self.block, permit, took, now, &change)
         self.tell(&change)
 
+    @cython.binding(False)
     def acquire(self):
         return self.take()
 
+    @cython.binding(False)
     def success(self, fs_permit permit, fs_ns duration_ns=0):
         self.settle(permit, False, duration_ns)
 
+    @cython.binding(False)
     def failure(self, fs_permit permit, fs_ns duration_ns=0):
         self.settle(permit, True, duration_ns)
 
@@ -376,6 +381,7 @@ cdef class Backoff:
     def __init__(self, initial=0.5, maximum=10.0, multiplier=2.0, jitter="full", seed=None):
         pass
 
+    @cython.binding(False)
     def delay(self, long long attempt, double previous=0.0):
         if attempt < 0:
             raise ValueError(f"attempt must be 0 or more, got {attempt}")

@@ -36,8 +36,9 @@
 #define FS_VALUE_MOST ((UINT64_C(1) << FS_VALUE_BITS) - 1)
 #define FS_OCTAVES (FS_VALUE_BITS - FS_CELL_BITS + 1)
 
-/* A live cell that reaches this closes its slice early: five such slices still add up in 32 bits. */
-#define FS_CELL_FULL (UINT32_C(1) << 29)
+/* A live cell that reaches this closes its slice early. Then a cell of all closed slices, and the live cells of a quarter
+ * of a column, still add up in 32 bits. */
+#define FS_CELL_FULL (UINT32_C(1) << 27)
 
 #if FS_MANY_WRITERS
 #define FS_STRIPES 16
@@ -52,18 +53,18 @@ typedef struct {
     uint32_t slice[FS_CLOSED][FS_CELLS];
     uint64_t total[FS_CELLS];              /* all closed slices since the start */
     uint64_t total_sum;                    /* of total[] */
-    uint32_t closed_sum;                   /* of closed[] */
-    uint32_t unused;
+    uint64_t closed_sum;                   /* of closed[] */
 } fs_column;
 
 typedef struct {
     fs_block block;
+    uint32_t clipped;            /* values above FS_VALUE_MOST, or without room for a column */
+    uint32_t unused;
     fs_slices slices;
+    uint64_t pending;            /* 1 + a duration not counted yet; 0: none */
     uint64_t low;                /* seen minimum, UINT64_MAX before the first value */
     uint64_t high;               /* seen maximum */
-    uint64_t pending;            /* 1 + a duration not counted yet; 0: none */
     fs_span column[FS_OCTAVES];  /* from this block, 0: octave not seen */
-    uint32_t clipped;            /* values above FS_VALUE_MOST, or without room for a column */
 } fs_histogram;
 
 /* Events of an operation that are not latencies, by name. */
@@ -80,7 +81,7 @@ typedef struct {
     uint32_t events[FS_EVENTS];
 } fs_series;
 
-_Static_assert(sizeof(fs_histogram) <= 512 + 64, "an idle histogram stays small");
+_Static_assert(offsetof(fs_histogram, slices.live.calls) % FS_LINE == 0, "what each call touches begins a line");
 _Static_assert(sizeof(fs_column) == 16 + 256 * 7 + 512 + 16, "a column is part of the layout");
 
 /* Where a value lies: `index` counts all cells of all columns in a row. */

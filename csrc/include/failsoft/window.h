@@ -27,22 +27,23 @@
 #define FS_CLOSED (FS_SLICES - 1)
 
 typedef struct {
-    uint64_t calls;      /* that ended in success or failure */
-    uint64_t sum;        /* ns; with calls on one line, since each call touches both */
     uint64_t failures;
     uint64_t slow;
+    uint64_t calls;      /* that ended in success or failure */
+    uint64_t sum;        /* ns */
 } fs_totals;
 
+/* What each call touches comes last, calls first of it: there a line of the cache begins (see fs_histogram). */
 typedef struct {
-    fs_ticks slice_start;
-    fs_ticks slice_ticks;        /* 0 before the first turn, so that the first call takes the slow way */
-    fs_totals live;
     fs_ns opened;                /* when the live slice began */
     fs_ns slice;                 /* its length */
     fs_totals closed[FS_CLOSED];
     fs_totals total;             /* all closed slices since the start */
     uint32_t turn;
     uint32_t oldest;             /* the closed slice that expires next */
+    fs_totals live;
+    fs_ticks slice_start;
+    fs_ticks slice_ticks;        /* 0 before the first turn, so that the first call takes the slow way */
 } fs_slices;
 
 /* Is the live slice over? One unsigned compare, which a stamp that went backwards fails too. */
