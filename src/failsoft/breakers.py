@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from . import _core, events
 from ._core import STATES, Breaker
 from .config import CircuitBreakerConfig, CircuitState
 from .errors import CircuitOpenError
+from .functions import is_coroutine_function, is_generator_function
+from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 _core.set_refusal_error(CircuitOpenError)
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerStatus:
+class BreakerStatus(Record):
     """A breaker at one moment.
 
     `failures` is the number of consecutive failures, after a trip the number that tripped it. `failure_rate` (0 to 1)
@@ -45,8 +44,7 @@ class BreakerStatus:
     age: float
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerSummary:
+class BreakerSummary(Record):
     """How many breakers there are and how many are CLOSED; `states` counts each state that occurs."""
 
     total: int
@@ -98,13 +96,13 @@ class CircuitBreaker(Breaker):
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function: each call is an attempt. Coroutine functions stay coroutine functions."""
-        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        if is_generator_function(fn):
             raise TypeError(f"{fn!r} is a generator function; put `with breaker.attempt():` around what it does")
-        if inspect.iscoroutinefunction(fn):
+        if is_coroutine_function(fn):
 
             async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> object:
                 with self.attempt():
-                    return await fn(*args, **kwargs)
+                    return await fn(*args, **kwargs)  # type: ignore[misc]  # it is a coroutine function
 
             return functools.wraps(fn)(guarded_async)  # type: ignore[return-value]
 

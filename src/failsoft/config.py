@@ -8,8 +8,9 @@ the value and what is allowed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, fields, replace
 from enum import StrEnum
+
+from .records import KW_ONLY, Record, field_names, replace
 
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
 if TYPE_CHECKING:
@@ -181,8 +182,7 @@ _count = _number(int, 1, _MOST)
 _streak = _number(int, 1, _LONGEST_STREAK)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Record):
     """Time limits in seconds, each above zero. The defaults are DATABASE's.
 
     `overall` bounds one operation with all its retries and waits. `connect`, `read` and `write` are handed on
@@ -198,8 +198,7 @@ class Timeouts:
         _settle(self, "timeouts.", connect=_duration, read=_duration, write=_duration, overall=_duration)
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Record):
     """When to try again and how long to wait. The defaults are DATABASE's, the seed's own example.
 
     `max_retries` counts the attempts after the first. Before retry n (from 0) the wait is `initial_delay *
@@ -231,8 +230,7 @@ class RetryPolicy:
             raise ValueError(f"retry_policy.initial_delay must be at most {most}, got {self.initial_delay}")
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitBreakerConfig:
+class CircuitBreakerConfig(Record):
     """When a breaker trips, how long it stays open and how it closes. The defaults are DATABASE's.
 
     It trips on `failure_threshold` failures in a row (None: by no such rule), or by any rule added below. It
@@ -319,8 +317,7 @@ _PARTS: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class IntegrationConfig:
+class IntegrationConfig(Record):
     """All settings of one integration. A part left out is the one of its type's preset.
 
     `health_check_interval` is in seconds. Names of a type ("database") are taken for the type.
@@ -334,9 +331,9 @@ class IntegrationConfig:
 
     def __post_init__(self) -> None:
         _settle(self, "", type=_member(IntegrationType))
-        for field in fields(self):
-            if getattr(self, field.name) is _PRESET:
-                object.__setattr__(self, field.name, getattr(_PRESETS[self.type], field.name))
+        for name in field_names(IntegrationConfig):
+            if getattr(self, name) is _PRESET:
+                object.__setattr__(self, name, getattr(_PRESETS[self.type], name))
         parts = {room: _part(kind) for room, kind in _PARTS.items()}
         _settle(self, "", **parts, health_check_interval=_duration)
 
@@ -374,7 +371,7 @@ class IntegrationConfig:
 
 
 def _names(config: Any) -> list[str]:
-    return [field.name for field in fields(config)]
+    return list(field_names(config))
 
 
 _DURATIONS = {

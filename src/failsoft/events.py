@@ -10,16 +10,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .config import CircuitState
+from .records import Record
 
 QUEUE_MOST = 1024
 """Events waiting for a listener that is slower than they come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(Record):
     """A breaker changed its state. `timestamp` is in seconds since the epoch."""
 
     integration: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from .config import FallbackType
+from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ PRIORITIES = {
 """The seed's order; lower goes first. A custom fallback takes its predecessor's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fallback:
+class Fallback(Record):
     """One way to answer when the primary operation has failed for good, or was refused.
 
     `handler` is called with the arguments of the guarded call; async guards also take a coroutine function. A handler

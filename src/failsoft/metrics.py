@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
 from ._core import EVENTS, LatencyView, Operation
+from .records import Record, field_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
 QUANTILES = (0.5, 0.95, 0.99)
 
 
-@dataclass(frozen=True, slots=True)
-class OperationMetrics:
+class OperationMetrics(Record):
     """One operation's numbers, read at one moment. Latencies in seconds, 0.0 while nothing has been counted.
 
     `count` is how many attempts ended in success or failure, and `error_count` how many of them failed by the
@@ -39,7 +37,7 @@ class OperationMetrics:
 
     def as_dict(self) -> dict[str, object]:
         """All fields by name, ready for JSON."""
-        numbers: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        numbers: dict[str, object] = {name: getattr(self, name) for name in field_names(OperationMetrics)}
         numbers["recent"] = self.recent.as_dict() if self.recent else None
         return numbers
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 
 from . import deadlines, timers
 from ._core import EVENTS, REASONS, STATES, IntegrationResult, now_ns
@@ -46,38 +45,42 @@ RETRIES, FALLBACKS, TIMEOUTS = (EVENTS.index(name) for name in ("retries", "fall
 SECOND = 1_000_000_000
 
 
-@dataclass(slots=True)
 class End:
     """How one attempt ended: `payload` is the value, the exception, the Refusal, or (value, category) if judged."""
 
-    kind: int
-    payload: Any
-    permit: int
-    took: int  # ns
+    __slots__ = ("kind", "payload", "permit", "took")
+
+    def __init__(self, kind: int, payload: Any, permit: int, took: int) -> None:
+        self.kind = kind
+        self.payload = payload
+        self.permit = permit
+        self.took = took  # ns
 
 
-@dataclass(slots=True)
 class Attempt:
     """A step: try once more, until the CLOCK_MONOTONIC time `until` (ns)."""
 
-    until: int
+    __slots__ = ("until",)
+
+    def __init__(self, until: int) -> None:
+        self.until = until
 
 
-@dataclass(slots=True)
 class Final:
     """What the call has come to."""
 
-    success: bool
-    value: Any = None
-    error: BaseException | None = None
-    category: ErrorCategory = ErrorCategory.UNKNOWN
-    refusal: Refusal | None = None
-    attempts: int = 0
-    delays: tuple[float, ...] = ()
-    reason: str | None = None
-    judged: bool = False
-    fallback: FallbackType | None = None
-    fallback_errors: tuple[tuple[FallbackType, BaseException], ...] = ()
+    def __init__(self) -> None:
+        self.success = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.category = ErrorCategory.UNKNOWN
+        self.refusal: Refusal | None = None
+        self.attempts = 0
+        self.delays: tuple[float, ...] = ()
+        self.reason: str | None = None
+        self.judged = False
+        self.fallback: FallbackType | None = None
+        self.fallback_errors: tuple[tuple[FallbackType, BaseException], ...] = ()
 
 
 class Recovery:
@@ -184,7 +187,7 @@ class Recovery:
     def _course(self, guard: AnyGuard, end: End) -> Generator[float | Attempt | Fallback, Any, Final]:
         started = now_ns() - end.took
         until = started + self.overall
-        final = Final(False)
+        final = Final()
         previous = 0.0
         while end.kind != REFUSED:
             final.attempts += 1

@@ -22,10 +22,11 @@ import failsoft
 from failsoft import CircuitBreaker, CircuitBreakerConfig, CircuitState, IntegrationType, Registry
 
 DEEP = os.environ.get("FAILSOFT_DEEP") == "1"
+FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # then races are real, and worth more tries
 THREADS = 64 if DEEP else 16
 ROUNDS = 20_000 if DEEP else 100  # of many threads in step
-RACES = 200_000 if DEEP else 2_000  # of two threads in step
-CALLS = 1_000_000 if DEEP else 20_000  # of each thread on its own
+RACES = 200_000 if DEEP else 10_000 if FREE else 2_000  # of two threads in step
+CALLS = 2_000_000 if DEEP else 200_000 if FREE else 20_000  # of each thread on its own
 
 
 class Broken(ConnectionError):
@@ -80,18 +81,27 @@ def race(prepare: Callable[[], None], work: Callable[[int], None], check: Callab
             if spins % 1_000 == 0:
                 time.sleep(0)  # the other one may need this core
 
-    def body(thread: int) -> None:
+    def lead() -> None:
         for number in range(1, RACES + 1):
-            if thread == 0:
-                prepare()
-                begun[0] = number
-                work(thread)
-                wait_until(done, number)
-                check()
-            else:
-                wait_until(begun, number)
-                work(thread)
-                done[0] = number
+            prepare()
+            begun[0] = number
+            for _ in range(number % 32):  # word of it takes its time to the other core: try all head starts
+                pass
+            work(0)
+            wait_until(done, number)
+            check()
+
+    def follow() -> None:
+        for number in range(1, RACES + 1):
+            wait_until(begun, number)
+            work(1)
+            done[0] = number
+
+    def body(thread: int) -> None:
+        try:
+            (lead, follow)[thread]()
+        finally:
+            begun[0] = done[0] = RACES + 1  # whatever happened to one, the other need not wait for it
 
     run_together(body, 2)
 
@@ -290,7 +300,7 @@ def test_each_opening_is_told_once(
         lines = threading.Barrier(threads)
 
         def work(_number: int) -> None:
-            for number in range(CALLS // 4):
+            for number in range(CALLS // 20):
                 if number % 100 == 0:
                     lines.wait(30)  # the queue of events is bounded: nobody goes on before it is empty
                 with contextlib.suppress(Broken, failsoft.CircuitOpenError):
@@ -345,7 +355,7 @@ def test_no_call_is_lost_from_the_metrics(threads: int) -> None:
         registry.close()
 
 
-@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a GIL")
+@pytest.mark.skipif(not FREE, reason="this interpreter has a GIL")
 def test_the_interpreter_still_runs_without_its_gil() -> None:
     """An extension that does not declare itself safe turns it on; the tests above would then say little."""
     assert not sys._is_gil_enabled()  # type: ignore[attr-defined,unused-ignore]

@@ -18,7 +18,7 @@ settings.register_profile(
 settings.register_profile(
     "deep",
     parent=settings.get_profile("quick"),
-    max_examples=2_500,
+    max_examples=1_000,
     stateful_step_count=100,
     derandomize=False,
     print_blob=True,

@@ -1,0 +1,63 @@
+"""What kind of function a callable is, told from its code, without importing `inspect` for it."""
+
+from __future__ import annotations
+
+import sys
+from functools import WRAPPER_ASSIGNMENTS, partial
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
+
+_COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200  # inspect.CO_*
+_LOOKS_LIKE_A_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__", "__annotations__")
+
+
+def _function_of(fn: Any) -> Any:
+    """The function behind a method, a partial or a callable object, as far as there is one."""
+    while True:
+        if isinstance(fn, partial):
+            fn = fn.func
+        elif hasattr(fn, "__func__"):
+            fn = fn.__func__
+        else:
+            call = getattr(type(fn), "__call__", None)  # noqa: B004  the method itself is wanted
+            if hasattr(fn, "__code__") or isinstance(fn, type) or not hasattr(call, "__code__"):
+                return fn
+            fn = call
+
+
+def _flags(fn: object) -> int:
+    code: CodeType | None = getattr(_function_of(fn), "__code__", None)
+    return getattr(code, "co_flags", 0)
+
+
+def is_generator_function(fn: object) -> bool:
+    """Whether calling `fn` makes a generator, sync or async."""
+    return bool(_flags(fn) & (_GENERATOR | _ASYNC_GENERATOR))
+
+
+def is_coroutine_function(fn: object) -> bool:
+    """Whether calling `fn` makes a coroutine, as far as can be told beforehand."""
+    if _flags(fn) & _COROUTINE:
+        return True
+    inspect = sys.modules.get("inspect")  # its marks can only be there if somebody has imported it
+    return inspect is not None and bool(inspect.iscoroutinefunction(fn))
+
+
+def dress(wrapper: Any, fn: Any, name: str) -> None:
+    """Give `wrapper` the looks of `fn`, as functools.update_wrapper does, except `__wrapped__`, which is its own.
+
+    `name` stands in where `fn` has none. A coroutine function is made to look like one to inspect and asyncio, who go
+    by the attributes of functions on every version.
+    """
+    looks: dict[str, object] = {**getattr(fn, "__dict__", {}), "__name__": name, "__qualname__": name}
+    for attribute in map(str, WRAPPER_ASSIGNMENTS):
+        if hasattr(fn, attribute):
+            looks[attribute] = getattr(fn, attribute)
+    if is_coroutine_function(fn):
+        function = _function_of(fn)
+        looks.update({attribute: getattr(function, attribute, None) for attribute in _LOOKS_LIKE_A_FUNCTION})
+    looks.pop("__wrapped__", None)
+    wrapper.__dict__.update(looks)
