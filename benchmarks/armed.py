@@ -28,9 +28,7 @@ def armed_integration(name: str = "benchmark", registry: Registry | None = None)
     return owner.integration(name, IntegrationType.MARKET_DATA, config)
 
 
-def armed(
-    function: Callable[..., Any], operation: str = "operation", integration: Integration | None = None
-) -> Any:
+def armed(function: Callable[..., Any], operation: str = "operation", integration: Integration | None = None) -> Any:
     """Guard the function with everything armed: what the report calls `guard`."""
     owner = armed_integration() if integration is None else integration
     return owner.guard(function, operation=operation, fallbacks=[Fallback(FallbackType.MOCK, identity)])

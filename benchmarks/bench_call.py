@@ -95,9 +95,7 @@ CLOCK = (
 )
 
 
-def several(
-    make: Callable[[int], list[Any]], count: int, shuffled: bool
-) -> Callable[[], Mapping[str, object]]:
+def several(make: Callable[[int], list[Any]], count: int, shuffled: bool) -> Callable[[], Mapping[str, object]]:
     """A setup with many callables, in creation order or scattered over memory by one fixed shuffle."""
 
     def setup() -> Mapping[str, object]:
@@ -164,9 +162,7 @@ GROUPS = (
         KERNEL_CLOCK,
     ),
     Contest("in turn", TURN, (Row("1,024 guards in turn", "1,024 partials in turn", Target(cap=1.4)),)),
-    Contest(
-        "cache-cold", SCATTER, (Row("10,000 guards in random order", "10,000 partials in random order"),)
-    ),
+    Contest("cache-cold", SCATTER, (Row("10,000 guards in random order", "10,000 partials in random order"),)),
     Contest(
         "refusal",
         REFUSAL,
@@ -178,8 +174,6 @@ GROUPS = (
 )
 
 
-@pytest.mark.parametrize(
-    "subject", [*PATH, *FORMS, *TURN, *SCATTER, *REFUSAL], ids=lambda subject: subject.name
-)
+@pytest.mark.parametrize("subject", [*PATH, *FORMS, *TURN, *SCATTER, *REFUSAL], ids=lambda subject: subject.name)
 def test_call(benchmark: Any, subject: Subject) -> None:
     benchmarked(benchmark, subject)

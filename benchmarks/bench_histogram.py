@@ -86,11 +86,7 @@ READING = (asking(OURS), RECENT, *(asking(peer) for peer in PEERS))
 
 
 def against_ours(subjects: tuple[Subject, ...], figure: str) -> list[Row]:
-    return [
-        Row(subject.name, figure, peer=True)
-        for subject in subjects
-        if not subject.name.startswith("failsoft")
-    ]
+    return [Row(subject.name, figure, peer=True) for subject in subjects if not subject.name.startswith("failsoft")]
 
 
 GROUPS = (

@@ -74,9 +74,7 @@ def idle_guard() -> float:
 def idle_record() -> float:
     """What an operation is recorded in, without the guard before it."""
     integration = armed_integration()
-    return bytes_each(
-        lambda count: [integration.record(f"{count}-{n}") for n in range(count)], IDLE, left_idle
-    )
+    return bytes_each(lambda count: [integration.record(f"{count}-{n}") for n in range(count)], IDLE, left_idle)
 
 
 def idle_partial() -> float:

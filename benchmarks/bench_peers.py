@@ -67,9 +67,7 @@ def pyresilience_all(function: Callable[..., Any]) -> Any:
 def tenacity(function: Callable[..., Any]) -> Any:
     import tenacity
 
-    return tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential())(
-        function
-    )
+    return tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential())(function)
 
 
 def stamina(function: Callable[..., Any]) -> Any:
@@ -136,9 +134,7 @@ AWAITS = (
 
 GROUPS = (
     Contest("peers, call", CALLS, [Row(subject.name, "guard", peer=True) for subject in CALLS[1:]]),
-    Contest(
-        "peers, await", AWAITS, [Row(subject.name, "guarded await", peer=True) for subject in AWAITS[1:]]
-    ),
+    Contest("peers, await", AWAITS, [Row(subject.name, "guarded await", peer=True) for subject in AWAITS[1:]]),
 )
 
 

@@ -54,9 +54,7 @@ def find(effort: Effort) -> Findings:
         typical = statistics.median(overheads)
         # a clock that cannot see the overhead leaves nothing to divide by
         if typical > 0:
-            findings.values[f"overhead of {name}, p99.9 / median"] = (
-                slowest_in_a_thousand(overheads) / typical
-            )
+            findings.values[f"overhead of {name}, p99.9 / median"] = slowest_in_a_thousand(overheads) / typical
         else:
             findings.skipped[f"overhead of {name}"] = "below the clock's resolution"
     for name, taken in samples.items():

@@ -145,9 +145,7 @@ def main() -> None:
     if options.markdown:
         options.markdown.write_text(markdown(facts, table, skipped))
     if options.plot:
-        options.plot.write_text(
-            svg(table, f"failsoft on Python {facts['python']}, clock {facts['clock source']}")
-        )
+        options.plot.write_text(svg(table, f"failsoft on Python {facts['python']}, clock {facts['clock source']}"))
 
 
 if __name__ == "__main__":

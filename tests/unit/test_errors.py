@@ -222,9 +222,7 @@ class TestLazyFields:
 
 
 def round_trips(error):
-    yield from (
-        pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
-    )
+    yield from (pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1))
     yield copy.copy(error)
     yield copy.deepcopy(error)
 
@@ -262,9 +260,7 @@ class TestPickling:
 
     def test_only_the_details_that_cannot_travel_degrade(self):
         lock = (x for x in ())
-        error = IntegrationError(
-            "no", details={"query": "SELECT 1", "cursor": lock, "more": {"a": lock, "b": 1}}
-        )
+        error = IntegrationError("no", details={"query": "SELECT 1", "cursor": lock, "more": {"a": lock, "b": 1}})
         details = pickle.loads(pickle.dumps(error)).details
         assert details == {"query": "SELECT 1", "cursor": repr(lock), "more": {"a": repr(lock), "b": 1}}
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from failsoft import IntegrationConfig, IntegrationType, default_config
+from failsoft.records import Record, field_names
 
 FEED = "feed"
 QUOTES = "quotes"
@@ -66,11 +66,10 @@ def differences(config: IntegrationConfig) -> list[Difference]:
     ]
 
 
-def _flatten(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    assert dataclasses.is_dataclass(config)
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _flatten(value, f"{prefix}{field.name}.")
+def _flatten(config: Record, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name in field_names(type(config)):
+        value = getattr(config, name)
+        if isinstance(value, Record):
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield f"{prefix}{name}", value
