@@ -324,7 +324,12 @@ void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit 
     const fs_breaker_config *config = &breaker->config;
     uint64_t latency;
     if (config->latency_limit == 0) return;
-    if (fs_series_quantiles(series, FS_RECENT, &config->latency_quantile, 1, &latency) < config->minimum_calls) return;
+    uint64_t count = fs_series_quantiles(series, FS_RECENT, &config->latency_quantile, 1, &latency);
+    if (count < config->minimum_calls) return;
+    /* Values cannot be told apart by when they came: while some are from before it last closed, nothing is known. */
+    fs_totals ever = {0};
+    ever_totals(breaker, &ever);
+    if (count > since(ever.calls, fs_load_relaxed(&breaker->before.calls))) return;
     if (latency >= config->latency_limit) fs_breaker_trip(breaker, permit, FS_BECAUSE_LATENCY, now, change);
 }
 

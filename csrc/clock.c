@@ -104,12 +104,12 @@ fs_ns fs_now(void) { return FS_UNLIKELY(fs_load_relaxed(&fake)) ? fs_load_relaxe
 fs_ticks fs_stamp_slow(void) {
     if (fs_load_relaxed(&fake)) return FS_FAKE_EPOCH + fs_load_relaxed(&fake_now);
     /* Where a counter was left behind, go on from it on its own scale. */
-    return last.ticks + fs_ns_to_ticks(monotonic() - last.ns);
+    return fs_load_relaxed(&last.ticks) + fs_ns_to_ticks(monotonic() - fs_load_relaxed(&last.ns));
 }
 
 void fs_clock_check(void) {
     if (fs_load_relaxed(&fs_clock.source) != FS_CLOCK_COUNTER) return;
-    if (monotonic() - last.ns < FS_REFINE_AFTER) return;
+    if (monotonic() - fs_load_relaxed(&last.ns) < FS_REFINE_AFTER) return;
     uint32_t idle = 0;
     if (!fs_cas(&checking, &idle, 1)) return;
     fs_pair here = read_pair();
@@ -121,7 +121,8 @@ void fs_clock_check(void) {
             fs_add_relaxed(&fs_clock.anomalies, 1);
             fs_store_release(&fs_clock.source, FS_CLOCK_MONOTONIC);
         } else {
-            last = here;
+            fs_store_relaxed(&last.ticks, here.ticks);
+            fs_store_relaxed(&last.ns, here.ns);
             set_scale(here.ticks - first.ticks, here.ns - first.ns);
         }
     }

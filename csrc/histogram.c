@@ -98,7 +98,9 @@ void fs_histogram_turn(fs_histogram *histogram, fs_ns now, fs_ticks stamp) {
 
 void fs_histogram_cell_full(fs_histogram *histogram) {
     uint32_t turn = fs_load_relaxed(&histogram->slices.turn);
-    if (!(turn & 1) && fs_cas(&histogram->slices.turn, &turn, turn + 1)) end_turn(histogram, 1);
+    if ((turn & 1) || !fs_cas(&histogram->slices.turn, &turn, turn + 1)) return;
+    fs_fence_release();
+    end_turn(histogram, 1);
 }
 
 /* Values counted apart before they are added to the live cells: so many at most that 32 bits hold them, and at least
@@ -270,6 +272,7 @@ static void turn_all(fs_series *series) {
 static bool at_rest(const fs_series *series, uint64_t *turns) {
     uint64_t sum = 0;
     bool rest = true;
+    fs_fence_acquire();
     FOR_EACH_STRIPE(series, histogram) {
         uint32_t turn = fs_load_acquire(&histogram->slices.turn);
         rest &= !(turn & 1);

@@ -9,6 +9,13 @@ static void add(fs_totals *totals, const fs_totals *more) {
     totals->slow += fs_load_relaxed(&more->slow);
 }
 
+static void put(fs_totals *totals, const fs_totals *value) {
+    fs_store_relaxed(&totals->calls, value->calls);
+    fs_store_relaxed(&totals->sum, value->sum);
+    fs_store_relaxed(&totals->failures, value->failures);
+    fs_store_relaxed(&totals->slow, value->slow);
+}
+
 /* Move the live slice out; what others record meanwhile stays for the next one. */
 static fs_totals take(fs_totals *live) {
     fs_totals taken = {0};
@@ -28,10 +35,13 @@ void fs_slices_init(fs_slices *window, fs_ns length, fs_ns now) {
 uint32_t fs_slices_begin_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
     uint32_t turn = fs_load_relaxed(&window->turn);
     if ((turn & 1) || !fs_cas(&window->turn, &turn, turn + 1)) return 0;
-    uint64_t over = now > window->opened ? (now - window->opened) / window->slice : 0;
-    window->opened += over * window->slice;
+    fs_fence_release();
+    fs_ns opened = fs_load_relaxed(&window->opened);
+    uint64_t over = now > opened ? (now - opened) / window->slice : 0;
+    opened += over * window->slice;
+    fs_store_relaxed(&window->opened, opened);
     /* Anchor the stamps anew at each turn: the two clocks drift, and the counter may have been left. */
-    fs_ns into = now > window->opened ? now - window->opened : 0;
+    fs_ns into = now > opened ? now - opened : 0;
     fs_store_relaxed(&window->slice_start, stamp - fs_ns_to_ticks(into));
     fs_store_relaxed(&window->slice_ticks, fs_ns_to_ticks(window->slice));
     if (over == 0) fs_store_release(&window->turn, turn + 2);
@@ -40,12 +50,16 @@ uint32_t fs_slices_begin_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
 
 void fs_slices_end_turn(fs_slices *window, uint32_t over) {
     fs_totals live = take(&window->live);
-    add(&window->total, &live);
+    fs_totals total = window->total;
+    add(&total, &live);
+    put(&window->total, &total);
+    uint32_t oldest = window->oldest;
     for (uint32_t i = 0; i < over; i++) {
-        window->closed[window->oldest] = i == 0 ? live : (fs_totals){0};
-        window->oldest = (window->oldest + 1) % FS_CLOSED;
+        put(&window->closed[oldest], i == 0 ? &live : &(fs_totals){0});
+        oldest = (oldest + 1) % FS_CLOSED;
     }
-    fs_store_release(&window->turn, window->turn + 1);
+    fs_store_relaxed(&window->oldest, oldest);
+    fs_store_release(&window->turn, fs_load_relaxed(&window->turn) + 1);
 }
 
 void fs_slices_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
@@ -65,7 +79,9 @@ void fs_slices_recent(const fs_slices *window, fs_ns now, fs_totals *totals) {
         sum = (fs_totals){0};
         if (over < FS_SLICES) add(&sum, &window->live);
         /* The slices that a turn at `now` would drop come first after `oldest`. */
-        for (uint64_t k = over; k < FS_CLOSED; k++) add(&sum, &window->closed[(window->oldest + k) % FS_CLOSED]);
+        uint32_t oldest = fs_load_relaxed(&window->oldest);
+        for (uint64_t k = over; k < FS_CLOSED; k++) add(&sum, &window->closed[(oldest + k) % FS_CLOSED]);
+        fs_fence_acquire();
         if (!(turn & 1) && fs_load_acquire(&window->turn) == turn) break;
     }
     add(totals, &sum);
@@ -78,6 +94,7 @@ void fs_slices_ever(const fs_slices *window, fs_totals *totals) {
         sum = (fs_totals){0};
         add(&sum, &window->total);
         add(&sum, &window->live);
+        fs_fence_acquire();
         if (!(turn & 1) && fs_load_acquire(&window->turn) == turn) break;
     }
     add(totals, &sum);

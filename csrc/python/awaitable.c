@@ -38,6 +38,7 @@ typedef struct {
     uint8_t stage;
     uint8_t mode;
     bool tracked;
+    bool suspended;            /* at least once */
     bool running;
     bool has_arguments;
 } fs_awaitable;
@@ -116,13 +117,27 @@ static PyObject *iterator_of(PyObject *awaitable) {
     if (PyGen_CheckExact(awaitable)) return awaitable; /* types.coroutine */
     PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
     PyObject *iterator = NULL;
-    if (async && async->am_await)
+    if (async && async->am_await) {
         iterator = async->am_await(awaitable);
-    else
+        if (iterator && !PyIter_Check(iterator)) {
+            PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'",
+                         Py_TYPE(iterator)->tp_name);
+            Py_CLEAR(iterator);
+        }
+    } else
         PyErr_Format(PyExc_TypeError, "a guarded coroutine function returned %.100s, which can't be awaited",
                      Py_TYPE(awaitable)->tp_name);
     Py_DECREF(awaitable);
     return iterator;
+}
+
+/* Could a cycle through an argument or the function hold the awaitable before it is ever awaited? Not where all the
+ * arguments are numbers and strings, as on most hot paths. */
+static bool may_be_kept(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    Py_ssize_t all = PyVectorcall_NARGS(nargsf) + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    for (Py_ssize_t i = 0; i < all; i++)
+        if (PyType_IS_GC(Py_TYPE(args[i]))) return true;
+    return guard->has_closure;
 }
 
 PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
@@ -144,6 +159,10 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
     a->mode = (uint8_t)(mode | FS_ASYNC);
     a->limit = mode == FS_RAISE ? guard->limit : 0;
     a->stage = NEW;
+    if (FS_UNLIKELY(may_be_kept(guard, args, nargsf, kwnames))) {
+        PyObject_GC_Track((PyObject *)a);
+        a->tracked = true;
+    }
     if (guard->keeps_arguments && mode != FS_ATTEMPT && !keep_arguments(a, args, nargsf, kwnames)) {
         Py_DECREF(a);
         return NULL;
@@ -165,8 +184,9 @@ static void close_inner(fs_awaitable *a) {
 static fs_ns shorter(fs_ns a, fs_ns b) { return a < b ? a : b; }
 
 /* The first suspension: from here on somebody else may hold us, and time may pass without us. */
-static void suspended(fs_awaitable *a) {
-    PyObject_GC_Track((PyObject *)a);
+static void first_suspension(fs_awaitable *a) {
+    a->suspended = true;
+    if (!a->tracked) PyObject_GC_Track((PyObject *)a);
     a->tracked = true;
     if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return;
     fs_ns spent = fs_ticks_to_ns(fs_stamp() - a->start);
@@ -280,7 +300,7 @@ static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
     a->running = false;
     if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
     if (status == PYGEN_ERROR) return raised(a, result);
-    if (FS_UNLIKELY(!a->tracked)) suspended(a);
+    if (FS_UNLIKELY(!a->suspended)) first_suspension(a);
     return PYGEN_NEXT;
 }
 
@@ -348,25 +368,20 @@ static PySendResult awaitable_send(PyObject *self, PyObject *arg, PyObject **res
     return drive(a, arg, result);
 }
 
-/* As tp_iternext and the methods answer: a yielded object, or NULL with StopIteration or the error. */
-static PyObject *as_iterator(PySendResult status, PyObject *result) {
+/* As the methods answer: a yielded object, or NULL with StopIteration or the error. */
+static PyObject *as_method(PySendResult status, PyObject *result) {
     if (status == PYGEN_NEXT) return result;
-    if (status == PYGEN_RETURN) fs_stop(result);
+    if (status == PYGEN_RETURN) fs_stop_fresh(result);
     return NULL;
 }
 
 static PyObject *awaitable_iternext(PyObject *self) {
     PyObject *result;
     PySendResult status = awaitable_send(self, Py_None, &result);
-    return as_iterator(status, result);
-}
-
-/* Methods must raise StopIteration for None too. */
-static PyObject *as_method(PySendResult status, PyObject *result) {
-    bool none = status == PYGEN_RETURN && result == Py_None;
-    PyObject *answer = as_iterator(status, result);
-    if (none) PyErr_SetNone(PyExc_StopIteration);
-    return answer;
+    if (status != PYGEN_RETURN) return as_method(status, result);
+    /* Held by `await` alone, we die as soon as it has the value, and take the value out of the kept exception. */
+    fs_stop(result, Py_REFCNT(self) == 1);
+    return NULL;
 }
 
 static PyObject *awaitable_send_method(PyObject *self, PyObject *arg) {
@@ -375,17 +390,35 @@ static PyObject *awaitable_send_method(PyObject *self, PyObject *arg) {
     return as_method(status, result);
 }
 
+/* inner.throw(*args). An iterator without a throw raises where it waits, as under a bare await. */
+static PyObject *throw_into(PyObject *inner, PyObject *args) {
+    PyObject *method = PyObject_GetAttrString(inner, "throw");
+    if (method) {
+        PyObject *yielded = PyObject_CallObject(method, args);
+        Py_DECREF(method);
+        return yielded;
+    }
+    PyObject *type, *value = NULL, *traceback = NULL;
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return NULL;
+    PyErr_Clear();
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback)) return NULL;
+    if (PyExceptionInstance_Check(type))
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    else if (PyExceptionClass_Check(type))
+        PyErr_SetObject(type, value);
+    else
+        PyErr_SetString(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException");
+    return NULL;
+}
+
 static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     fs_awaitable *a = (fs_awaitable *)self;
     if (!usable(a)) return NULL;
-    PyObject *method = PyObject_GetAttrString(a->inner, "throw");
-    if (!method) return NULL;
     a->running = true;
     fs_ticks outer = fs_frame_push(a->stage == NEW ? FS_FOREVER : a->deadline);
-    PyObject *yielded = PyObject_CallObject(method, args);
+    PyObject *yielded = throw_into(a->inner, args);
     fs_frame_deadline = outer;
     a->running = false;
-    Py_DECREF(method);
     if (a->stage == NEW) { /* never began, so there is nothing to settle */
         a->stage = DONE;
         return yielded;
@@ -410,6 +443,15 @@ static void abandon(fs_awaitable *a) {
     if (a->timer) Py_XDECREF(disarm(a, NULL));
 }
 
+/* A coroutine that refuses to close goes on living. */
+static bool is_suspended(PyObject *inner) {
+    PyObject *frame = PyObject_GetAttrString(inner, "cr_frame");
+    PyErr_Clear();
+    bool suspended = frame && frame != Py_None;
+    Py_XDECREF(frame);
+    return suspended;
+}
+
 static PyObject *awaitable_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     fs_awaitable *a = (fs_awaitable *)self;
     if (a->stage == DONE) Py_RETURN_NONE;
@@ -417,8 +459,12 @@ static PyObject *awaitable_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     a->running = true;
     PyObject *closed = PyObject_CallMethod(a->inner, "close", NULL);
     a->running = false;
+    if (!closed && PyErr_ExceptionMatches(PyExc_AttributeError) && !PyObject_HasAttrString(a->inner, "close")) {
+        PyErr_Clear(); /* an iterator without a close has nothing to close */
+        closed = Py_NewRef(Py_None);
+    }
     PyObject *raised_by_close = closed ? NULL : fs_exception_take();
-    abandon(a);
+    if (closed || !is_suspended(a->inner)) abandon(a);
     if (raised_by_close) fs_exception_put(raised_by_close);
     return closed;
 }
@@ -457,10 +503,88 @@ static void awaitable_dealloc(PyObject *self) {
     Py_CLEAR(a->guard);
     fs_stop_forget();
     a->tracked = false;
+    a->suspended = false;
     if (!give_free(a)) PyObject_GC_Del(self);
 }
 
-static PyObject *awaitable_self(PyObject *self) { return Py_NewRef(self); }
+/* What `await` asks first: of the one that waits already there is no second. */
+static PyObject *awaitable_await(PyObject *self) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    if (a->stage == NEW || a->stage == DONE) return Py_NewRef(self);
+    PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+    return NULL;
+}
+
+/* ---- What __await__() gives to Python code: an iterator, which a coroutine itself is not. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *awaitable;
+} fs_steps;
+
+static PyObject *awaitable_steps(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    fs_steps *steps = PyObject_GC_New(fs_steps, &fs_steps_type);
+    if (!steps) return NULL;
+    steps->awaitable = Py_NewRef(self);
+    PyObject_GC_Track((PyObject *)steps);
+    return (PyObject *)steps;
+}
+
+static PyObject *steps_self(PyObject *self) { return Py_NewRef(self); }
+
+static PyObject *steps_next(PyObject *self) {
+    PyObject *result;
+    PySendResult status = awaitable_send(((fs_steps *)self)->awaitable, Py_None, &result);
+    return as_method(status, result);
+}
+
+static PyObject *steps_send(PyObject *self, PyObject *arg) {
+    return awaitable_send_method(((fs_steps *)self)->awaitable, arg);
+}
+
+static PyObject *steps_throw(PyObject *self, PyObject *args) {
+    return awaitable_throw(((fs_steps *)self)->awaitable, args);
+}
+
+static PyObject *steps_close(PyObject *self, PyObject *ignored) {
+    return awaitable_close(((fs_steps *)self)->awaitable, ignored);
+}
+
+static int steps_traverse(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(((fs_steps *)self)->awaitable);
+    return 0;
+}
+
+static int steps_clear(PyObject *self) {
+    Py_CLEAR(((fs_steps *)self)->awaitable);
+    return 0;
+}
+
+static void steps_dealloc(PyObject *self) {
+    PyObject_GC_UnTrack(self);
+    steps_clear(self);
+    PyObject_GC_Del(self);
+}
+
+static PyMethodDef steps_methods[] = {
+    {"send", steps_send, METH_O, "As of a coroutine."},
+    {"throw", steps_throw, METH_VARARGS, "As of a coroutine."},
+    {"close", steps_close, METH_NOARGS, "As of a coroutine."},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject fs_steps_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.AwaitableSteps",
+    .tp_doc = "The iterator over the steps of a guarded coroutine.",
+    .tp_basicsize = sizeof(fs_steps),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_dealloc = steps_dealloc,
+    .tp_traverse = steps_traverse,
+    .tp_clear = steps_clear,
+    .tp_iter = steps_self,
+    .tp_iternext = steps_next,
+    .tp_methods = steps_methods,
+};
 
 static PyObject *awaitable_repr(PyObject *self) {
     fs_awaitable *a = (fs_awaitable *)self;
@@ -479,6 +603,7 @@ static PyObject *get_of_inner(PyObject *self, void *name) {
 static PyMethodDef awaitable_methods[] = {
     {"send", awaitable_send_method, METH_O, "send($self, value, /)\n--\n\nAs of a coroutine."},
     {"throw", awaitable_throw, METH_VARARGS, "throw($self, /, *args)\n--\n\nAs of a coroutine."},
+    {"__await__", awaitable_steps, METH_NOARGS | METH_COEXIST, "__await__($self, /)\n--\n\nAs of a coroutine."},
     {"close", awaitable_close, METH_NOARGS, "close($self, /)\n--\n\nAs of a coroutine."},
     {NULL, NULL, 0, NULL},
 };
@@ -494,7 +619,7 @@ static PyGetSetDef awaitable_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyAsyncMethods awaitable_async = {.am_await = awaitable_self, .am_send = awaitable_send};
+static PyAsyncMethods awaitable_async = {.am_await = awaitable_await, .am_send = awaitable_send};
 
 PyTypeObject fs_awaitable_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.Awaitable",
@@ -506,8 +631,7 @@ PyTypeObject fs_awaitable_type = {
     .tp_clear = awaitable_clear,
     .tp_repr = awaitable_repr,
     .tp_as_async = &awaitable_async,
-    .tp_iter = awaitable_self,
-    .tp_iternext = awaitable_iternext,
+    .tp_iternext = awaitable_iternext, /* without tp_iter: `await` wants it, nobody may iterate */
     .tp_methods = awaitable_methods,
     .tp_getset = awaitable_getset,
     .tp_weaklistoffset = offsetof(fs_awaitable, weakrefs),

@@ -1,5 +1,8 @@
 #include "guard.h"
 
+/* The permit of a call that passed no gate: of generation 0, which no breaker is ever in. */
+#define FS_NO_PERMIT 1
+
 /* Names of what is called in recovery.py, made once. */
 static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_async, *name_judged,
     *name_judged_async, *name_announce;
@@ -90,7 +93,7 @@ static void announce(fs_guard *guard, const fs_change *change) {
 fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now) {
     if (FS_UNLIKELY(guard->disabled)) {
         *gate = 0;
-        return 1; /* of generation 0, which no breaker is ever in */
+        return FS_NO_PERMIT;
     }
     fs_breaker *breaker = fs_guard_breaker(guard);
     *gate = fs_breaker_gate(breaker);
@@ -228,7 +231,12 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
         Py_DECREF(exception); /* an interrupt while waiting for a retry goes on its way */
         return NULL;
     }
-    PyErr_WriteUnraisable(guard->recovery);
+    /* At the recursion limit or out of memory, recovery fails too: the exception on its way says it all. */
+    bool exhausted = PyErr_ExceptionMatches(PyExc_RecursionError) || PyErr_ExceptionMatches(PyExc_MemoryError);
+    if (exhausted)
+        PyErr_Clear();
+    else
+        PyErr_WriteUnraisable(guard->recovery);
     fs_exception_put(exception);
     return NULL;
 }
@@ -285,11 +293,25 @@ PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_perm
     return value;
 }
 
+/* A coroutine function that raises when called (wrong arguments, mostly) has not reached anything. */
+static PyObject *made_nothing(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    if (mode == FS_RAISE) return NULL;
+    PyObject *exception = fs_exception_take();
+    PyObject *arguments = fs_arguments_pack(args, nargsf, kwnames);
+    fs_exception_put(exception);
+    PyObject *answer = fs_guard_failed(guard, mode | FS_ASYNC, FS_NO_PERMIT, 0, fs_stamp(), arguments);
+    Py_XDECREF(arguments);
+    return answer;
+}
+
 PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
                        PyObject *kwnames) {
-    if (guard->async) {
+    if (guard->async || guard->hands_over) {
         PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
-        return inner ? fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames) : NULL;
+        if (!inner) return made_nothing(guard, mode, args, nargsf, kwnames);
+        if (guard->async || fs_is_awaitable(inner))
+            return fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames);
+        return fs_guard_succeeded(guard, mode, inner, FS_NO_PERMIT, 0, 0, fs_stamp()); /* for once, it did not */
     }
     uint64_t gate;
     fs_ns now;
@@ -319,6 +341,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     if (value && fs_is_awaitable(value)) {
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
         fs_breaker_ignore(fs_guard_breaker(guard), permit);
+        guard->hands_over = true;
         return fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
     }
     PyObject *exception = value ? NULL : fs_exception_take();

@@ -52,7 +52,10 @@ static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf
     fs_histogram_defer(histogram, took);
     return value;
 slow:
-    if (fs_is_awaitable(value)) return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
+    if (fs_is_awaitable(value)) {
+        guard->hands_over = true;
+        return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
+    }
     return fs_guard_succeeded(guard, FS_RAISE, value, fs_permit_of(gate), gate, took, end);
 }
 
@@ -133,6 +136,7 @@ PyObject *fs_guard_new(const fs_guard_setup *setup) {
     self->async = setup->async;
     self->keeps_arguments = setup->keeps_arguments;
     self->has_fallbacks = setup->has_fallbacks;
+    self->has_closure = setup->has_closure;
     self->cancel_after = setup->cancel_after;
     fs_guard_disable((PyObject *)self, setup->disabled);
     PyObject_GC_Track((PyObject *)self);
@@ -251,6 +255,7 @@ static PyMethodDef guard_methods[] = {
     {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
     {"_refuse", guard_refuse, METH_NOARGS, "_refuse($self, /)\n--\n\nA Refusal, counted."},
     {"__reduce__", guard_reduce, METH_NOARGS, "By reference, as functions."},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For annotations."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -303,7 +308,7 @@ int fs_python_setup(PyObject *module) {
     fs_plain_async_guard_type.tp_base = &fs_async_guard_type;
     if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
         PyType_Ready(&fs_plain_guard_type) < 0 || PyType_Ready(&fs_plain_async_guard_type) < 0 ||
-        add_type(module, "Awaitable", &fs_awaitable_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
+        add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
         add_type(module, "IntegrationResult", &fs_result_type) < 0)
         return -1;
     return 0;

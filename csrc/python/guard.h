@@ -69,11 +69,13 @@ typedef struct {
     bool async;
     bool keeps_arguments;     /* a second attempt or a fallback may want them */
     bool has_fallbacks;
+    bool has_closure;         /* fn may refer to what its own calls return */
+    bool hands_over;          /* fn is not async but has returned an awaitable */
     bool disabled;
 } fs_guard;
 
 extern PyTypeObject fs_guard_type, fs_plain_guard_type, fs_async_guard_type, fs_plain_async_guard_type;
-extern PyTypeObject fs_awaitable_type, fs_refusal_type, fs_result_type;
+extern PyTypeObject fs_awaitable_type, fs_steps_type, fs_refusal_type, fs_result_type, fs_ready_type;
 
 #define fs_is_any_guard(object) \
     (PyObject_TypeCheck((object), &fs_guard_type) || PyObject_TypeCheck((object), &fs_async_guard_type))
@@ -85,7 +87,7 @@ typedef struct {
     fs_breaker **truth;
     fs_series *series;
     fs_ns timeout, overall, slow, cancel_after;
-    bool async, binds, keeps_arguments, has_fallbacks, immortal, disabled;
+    bool async, binds, keeps_arguments, has_fallbacks, has_closure, immortal, disabled;
 } fs_guard_setup;
 
 PyObject *fs_guard_new(const fs_guard_setup *setup);
@@ -128,7 +130,7 @@ static inline fs_ticks fs_guard_deadline(const fs_guard *guard, fs_ticks start) 
 
 static inline bool fs_is_awaitable(PyObject *object) {
     PyAsyncMethods *async = Py_TYPE(object)->tp_as_async;
-    return FS_UNLIKELY(async != NULL) && async->am_await != NULL;
+    return FS_UNLIKELY(async != NULL) && async->am_await != NULL && Py_TYPE(object) != &fs_result_type;
 }
 
 /* ---- call.c: one attempt */

@@ -285,6 +285,48 @@ static PyObject *result_repr(PyObject *object) {
     return text;
 }
 
+typedef struct {
+    PyObject_HEAD
+    PyObject *result;
+} fs_ready;
+
+static PyObject *ready_next(PyObject *self) {
+    PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, ((fs_ready *)self)->result);
+    if (made) fs_exception_put(made);
+    return NULL;
+}
+
+static PyObject *ready_self(PyObject *self) { return Py_NewRef(self); }
+
+static void ready_dealloc(PyObject *self) {
+    Py_DECREF(((fs_ready *)self)->result);
+    PyObject_Free(self);
+}
+
+PyTypeObject fs_ready_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.ResultSteps",
+    .tp_doc = "Steps to a result that is there already.",
+    .tp_basicsize = sizeof(fs_ready),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_dealloc = ready_dealloc,
+    .tp_iter = ready_self,
+    .tp_iternext = ready_next,
+};
+
+/* `await result` gives the result: whoever cannot know whether an operation is async may always await what it gave. */
+static PyObject *result_await(PyObject *object) {
+    fs_ready *ready = PyObject_New(fs_ready, &fs_ready_type);
+    if (ready) ready->result = Py_NewRef(object);
+    return (PyObject *)ready;
+}
+
+static PyAsyncMethods result_async = {.am_await = result_await};
+
+static PyMethodDef result_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For annotations."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef result_members[] = {
     {"success", T_BOOL, offsetof(fs_result, success), READONLY, "The operation, or a fallback for it, gave `data`."},
     {"attempts", T_UINT, offsetof(fs_result, attempts), READONLY, "Attempts that reached the dependency."},
@@ -313,6 +355,8 @@ PyTypeObject fs_result_type = {
     .tp_traverse = result_traverse,
     .tp_clear = result_clear,
     .tp_repr = result_repr,
+    .tp_as_async = &result_async,
+    .tp_methods = result_methods,
     .tp_members = result_members,
     .tp_getset = result_getset,
 };

@@ -25,36 +25,46 @@ static inline bool fs_stop_unused(PyObject *stop) {
 }
 
 static inline void fs_stop_forget(void) {
-    if (fs_stop_kept && Py_REFCNT(fs_stop_kept) == 1) Py_CLEAR(((PyStopIterationObject *)fs_stop_kept)->value);
+    if (!fs_stop_kept || Py_REFCNT(fs_stop_kept) != 1) return;
+    PyObject *value = ((PyStopIterationObject *)fs_stop_kept)->value;
+    ((PyStopIterationObject *)fs_stop_kept)->value = NULL; /* before it goes: its finaliser may come back here */
+    Py_XDECREF(value);
 }
 #else
 static inline void fs_stop_forget(void) {}
 #endif
 
-/* Make tp_iternext return `value`. Steals it. */
-static inline void fs_stop(PyObject *value) {
-    if (value == Py_None) {
+/* Raise StopIteration(value), complete. Steals it. */
+static inline void fs_stop_fresh(PyObject *value) {
+    /* Called rather than set: PyErr_SetObject would unpack a tuple into arguments. None is no argument at all. */
+    PyObject *made = value == Py_None ? PyObject_CallNoArgs(PyExc_StopIteration)
+                                      : PyObject_CallOneArg(PyExc_StopIteration, value);
+    Py_DECREF(value);
+    if (made) fs_exception_put(made);
+}
+
+/* Make tp_iternext return `value`, by the kept exception if nobody but `await` is going to look at it. Steals it. */
+static inline void fs_stop(PyObject *value, bool await_alone) {
+    if (value == Py_None && await_alone) {
         Py_DECREF(value);
         return;
     }
 #ifdef FS_KEEPS_STOP
-    PyObject *stop = fs_stop_kept;
-    if (FS_LIKELY(stop && fs_stop_unused(stop))) {
-        Py_XSETREF(((PyStopIterationObject *)stop)->value, value);
-        PyErr_SetRaisedException(Py_NewRef(stop));
-        return;
+    if (FS_LIKELY(await_alone)) {
+        if (FS_UNLIKELY(!fs_stop_kept)) fs_stop_kept = PyObject_CallNoArgs(PyExc_StopIteration);
+        PyObject *stop = fs_stop_kept;
+        if (FS_LIKELY(stop && fs_stop_unused(stop))) {
+            /* The old value goes last: its finaliser may come back here. */
+            PyObject *old = ((PyStopIterationObject *)stop)->value;
+            ((PyStopIterationObject *)stop)->value = value;
+            PyErr_SetRaisedException(Py_NewRef(stop));
+            Py_XDECREF(old);
+            return;
+        }
+        Py_CLEAR(fs_stop_kept); /* somebody has caught it: it is theirs */
     }
 #endif
-    /* Built by hand: _PyErr_SetObject would unpack a tuple value into arguments. */
-    PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if (!made) return;
-#ifdef FS_KEEPS_STOP
-    Py_XSETREF(fs_stop_kept, Py_NewRef(made));
-    Py_CLEAR(((PyBaseExceptionObject *)made)->args);
-    ((PyBaseExceptionObject *)made)->args = PyTuple_New(0);
-#endif
-    fs_exception_put(made);
+    fs_stop_fresh(value);
 }
 
 #endif

@@ -8,10 +8,18 @@ cimport cython
 from cpython.buffer cimport PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from failsoft cimport _csrc
+from failsoft cimport _ccalls
+from failsoft._ccalls cimport *
 from failsoft._csrc cimport *
 
 import sys as _sys
+
+cdef extern from "Python.h":
+    void *PyInterpreterState_Get()
+    void *PyInterpreterState_Main()
+
+if PyInterpreterState_Get() != PyInterpreterState_Main():
+    raise ImportError("failsoft belongs to the whole process and cannot be imported in a subinterpreter")
 
 fs_clock_setup()
 fs_rng_setup()
@@ -395,11 +403,11 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
                bint keeps_arguments, bint has_fallbacks, bint shared, bint disabled, timeout, overall, slow, cancel_after):
     """A guard before `fn`. Durations in seconds, None for none. `shared` guards live as long as the process on 3.13t."""
     cdef fs_guard_setup setup
-    setup.fn = <_csrc.PyObject *>fn
-    setup.owner = <_csrc.PyObject *>breaker
-    setup.operation = <_csrc.PyObject *>operation
-    setup.recovery = <_csrc.PyObject *>recovery
-    setup.judge = NULL if judge is None else <_csrc.PyObject *>judge
+    setup.fn = <_ccalls.PyObject *>fn
+    setup.owner = <_ccalls.PyObject *>breaker
+    setup.operation = <_ccalls.PyObject *>operation
+    setup.recovery = <_ccalls.PyObject *>recovery
+    setup.judge = NULL if judge is None else <_ccalls.PyObject *>judge
     setup.truth = &breaker.block
     setup.series = operation.series
     setup.timeout = or_forever(timeout)
@@ -410,6 +418,7 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
     setup.binds = binds
     setup.keeps_arguments = keeps_arguments
     setup.has_fallbacks = has_fallbacks
+    setup.has_closure = getattr(fn, "__closure__", None) is not None or not hasattr(fn, "__code__")
     setup.immortal = shared
     setup.disabled = disabled
     return fs_guard_new(&setup)

@@ -1,4 +1,4 @@
-# The alphabet of the C core, and of the call types that stand on it. No logic here.
+# The alphabet of the C core: what its public headers declare. No logic here.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "failsoft/status.h" nogil:
@@ -168,36 +168,3 @@ cdef extern from "failsoft/breaker.h" nogil:
     void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change *change)
     void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status)
     fs_breaker *fs_breaker_move(fs_breaker *breaker)
-
-cdef extern from "frame.h" nogil:
-    fs_ticks fs_frame_now()
-    uint32_t fs_stripe()
-
-cdef extern from "guard.h":
-    ctypedef struct PyObject:
-        pass
-    bint fs_is_any_guard(object candidate)
-    ctypedef struct fs_guard_setup:
-        PyObject *fn
-        PyObject *owner
-        PyObject *operation
-        PyObject *recovery
-        PyObject *judge
-        fs_breaker **truth
-        fs_series *series
-        fs_ns timeout
-        fs_ns overall
-        fs_ns slow
-        fs_ns cancel_after
-        bint is_async "async"
-        bint binds
-        bint keeps_arguments
-        bint has_fallbacks
-        bint immortal
-        bint disabled
-    object fs_guard_new(const fs_guard_setup *setup)
-    int fs_guard_disable(object guard, bint disabled) except -1
-    int fs_python_setup(object module) except -1
-    int fs_refusal_error_set(object type) except -1
-    const char *FS_BUILD_COMPILER
-    const char *FS_BUILD_FLAGS

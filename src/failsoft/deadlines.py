@@ -42,7 +42,10 @@ class AttemptDeadline:
 
     def finish(self, error: BaseException | None) -> BaseException | None:
         """Disarm. `error` is how the attempt ended, None for a value. Returns what to raise in its place, or None."""
-        self._disarm()
+        try:
+            self._disarm()
+        except AttributeError:  # the loop is being torn down with us
+            return None
         if not self._fired:
             return None
         from asyncio import CancelledError

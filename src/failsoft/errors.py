@@ -105,6 +105,8 @@ class IntegrationError(Exception):
                         fields.setdefault(field, value)  # one that was set since then stays
                 if name in fields:
                     return fields[name]
+                if name in _UNSET:  # a subclass whose __init__ left ours out
+                    return _UNSET[name]
             problem = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(problem, name=name, obj=self)
 
@@ -128,6 +130,16 @@ class IntegrationError(Exception):
 
 
 _FIELDS = tuple(IntegrationError.__annotations__)
+_UNSET: dict[str, Any] = {
+    "code": "INTEGRATION_UNKNOWN",
+    "category": ErrorCategory.UNKNOWN,
+    "message": "",
+    "details": {},
+    "timestamp": 0.0,
+    "retryable": False,
+    "attempts": 0,
+    **dict.fromkeys(("original_error", "integration_type", "integration_name", "operation", "retry_after", "reason")),
+}
 
 
 class CircuitOpenError(IntegrationError):

@@ -52,7 +52,9 @@ def dress(wrapper: Any, fn: Any, name: str) -> None:
     `name` stands in where `fn` has none. A coroutine function is made to look like one to inspect and asyncio, who go
     by the attributes of functions on every version.
     """
-    looks: dict[str, object] = {**getattr(fn, "__dict__", {}), "__name__": name, "__qualname__": name}
+    # An attribute of the function must not hide a method of the guard.
+    own = {key: value for key, value in getattr(fn, "__dict__", {}).items() if not hasattr(type(wrapper), key)}
+    looks: dict[str, object] = {**own, "__name__": name, "__qualname__": name}
     for attribute in map(str, WRAPPER_ASSIGNMENTS):
         if hasattr(fn, attribute):
             looks[attribute] = getattr(fn, attribute)

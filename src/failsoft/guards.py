@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from types import BuiltinFunctionType, MethodType
 
 from ._core import make_guard
@@ -13,8 +15,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._core import AsyncGuard, Guard
-    from .config import ErrorCategory
     from .recovery import Recovery
+
+
+_UNBOUND = (BuiltinFunctionType, MethodType, type, *(() if sys.version_info >= (3, 14) else (partial,)))
+"""What has a `__get__` that gives itself. A partial binds from Python 3.14 on."""
 
 
 def refuse_generators(fn: object) -> None:
@@ -30,7 +35,6 @@ def build(
     fn: Callable[..., Any],
     recovery: Recovery,
     *,
-    judge: Callable[[Any], ErrorCategory | str | None] | None,
     shared: bool,
     disabled: bool,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
@@ -41,9 +45,9 @@ def build(
         recovery.integration.breaker,
         recovery.record,
         recovery,
-        judge=judge,
+        judge=recovery.judge if recovery.failure else None,
         is_async=is_coroutine_function(fn),
-        binds=hasattr(type(fn), "__get__") and not isinstance(fn, (BuiltinFunctionType, MethodType)),
+        binds=hasattr(type(fn), "__get__") and not isinstance(fn, _UNBOUND),
         keeps_arguments=bool(recovery.retries or recovery.fallbacks or callable(recovery.details)),
         has_fallbacks=bool(recovery.fallbacks),
         shared=shared,

@@ -23,7 +23,7 @@ from .errors import (
     retry_after_of,
 )
 from .metrics import OperationMetrics, read_metrics
-from .retry import backoff_of, retryable
+from .retry import retryable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Recovery:
     """The policies of one guard, and what they come to when they are needed."""
 
     __slots__ = (
-        "_backoff", "details", "fallbacks", "idempotent", "integration", "operation", "overall", "policy", "record",
-        "retries", "timeout", "trip_on",
+        "_backoff", "details", "failure", "fallbacks", "idempotent", "integration", "operation", "overall", "patience",
+        "policy", "record", "retries", "timeout", "trip_on",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +97,7 @@ class Recovery:
         operation: str,
         record: Operation,
         *,
+        failure: Callable[[Any], ErrorCategory | str | None] | None,
         fallbacks: tuple[Fallback, ...],
         retry: bool,
         idempotent: bool,
@@ -106,6 +107,7 @@ class Recovery:
         self.integration = integration
         self.operation = operation
         self.record = record
+        self.failure = failure
         self.fallbacks = fallbacks
         self.idempotent = idempotent
         self.details = details
@@ -114,7 +116,8 @@ class Recovery:
         self.overall = round(config.timeouts.overall * SECOND)
         self.timeout = config.circuit_breaker.timeout
         self.trip_on = config.circuit_breaker.trip_on
-        self._backoff = backoff_of(config.retry_policy)
+        self.patience = config.timeouts.read
+        self._backoff = integration.backoff
 
     # ---- what the compiled guards call
 
@@ -156,6 +159,17 @@ class Recovery:
     ) -> Any:
         """As `judged`, for an awaited call."""
         return await self._run_async(guard, mode, End(JUDGED, (value, category), permit, took), arguments)
+
+    def judge(self, value: Any) -> ErrorCategory | None:
+        """What `failure=` makes of a value. Nonsense is a ValueError, which changes nothing for the caller."""
+        category = self.failure(value) if self.failure else None
+        return None if category is None else ErrorCategory(category)
+
+    def outcome_of(self, category: ErrorCategory) -> int:
+        """How a failure of this category counts for the breaker."""
+        if category in self.trip_on:
+            return FAILED
+        return IGNORED if category is ErrorCategory.VALIDATION else SUCCEEDED  # otherwise somebody answered
 
     def arm(self, seconds: float) -> deadlines.AttemptDeadline | None:
         """Bound a suspended attempt."""
@@ -199,7 +213,7 @@ class Recovery:
             if final.judged:
                 final.value, final.error = end.payload[0], None
             else:
-                final.error = end.payload
+                final.value, final.error = None, end.payload
             if guard._disabled:
                 return final
             wait, final.reason = self._wait(final, previous, until)
@@ -289,16 +303,10 @@ class Recovery:
 
     def _settle(self, guard: AnyGuard, end: End) -> ErrorCategory:
         """Tell record and breaker how a failed attempt counts."""
-        category = ErrorCategory(end.payload[1]) if end.kind == JUDGED else classify_error(end.payload)
+        category: ErrorCategory = end.payload[1] if end.kind == JUDGED else classify_error(end.payload)
         if category is ErrorCategory.TIMEOUT:
             self.record.note(TIMEOUTS)
-        if category in self.trip_on:
-            outcome = FAILED
-        elif category is ErrorCategory.VALIDATION:
-            outcome = IGNORED
-        else:
-            outcome = SUCCEEDED  # somebody answered
-        guard._settle(end.permit, outcome, end.took)
+        guard._settle(end.permit, self.outcome_of(category), end.took)
         return category
 
     def _wait(self, final: Final, previous: float, until: int) -> tuple[float | None, str | None]:
@@ -331,9 +339,7 @@ class Recovery:
                 attempts=final.attempts,
                 fallback_type=final.fallback,
             )
-        if final.success or final.fallback is not None:
-            return True, final.value
-        if final.error is None and final.refusal is None:
+        if final.success or final.fallback is not None or final.judged:
             return True, final.value  # a judged value goes back as the bare function gave it
         error = final.error if final.error is not None else final.refusal.error()  # type: ignore[union-attr]
         _annotate(error, final)
@@ -348,7 +354,7 @@ class Recovery:
             return refused
         kind = IntegrationTimeoutError if final.category is ErrorCategory.TIMEOUT else IntegrationError
         original = final.error
-        words = str(original) or type(original).__name__ if original is not None else f"answered {final.value!r:.200}"
+        words = _shown(str, final.value) if original is None else _shown(str, original) or type(original).__name__
         return kind(
             f"{self.operation}: {words}",
             category=final.category,
@@ -370,7 +376,7 @@ class Recovery:
             try:
                 details.update(self.details(*args, **kwargs) if callable(self.details) else self.details)
             except Exception as error:
-                details["details_error"] = repr(error)
+                details["details_error"] = _shown(repr, error)
         details["attempt_timeout"] = self.timeout
         details["delays"] = final.delays
         return details
@@ -396,10 +402,18 @@ def _hint(final: Final) -> float | None:
     return None if source is None or isinstance(source, CircuitOpenError) else retry_after_of(source)
 
 
+def _shown(how: Callable[[object], str], thing: object) -> str:
+    """In words; things of users may have none, which must not become the caller's problem."""
+    try:
+        return how(thing)[:500]
+    except Exception:
+        return f"a {type(thing).__name__} without words"
+
+
 def _annotate(error: BaseException, final: Final) -> None:
     """Say on the exception what was tried, if anything was; else it stays as it came."""
     if final.attempts > 1:
         waited = ", ".join(f"{delay:.3g}" for delay in final.delays)
         error.add_note(f"failsoft: {final.attempts} attempts, after waits of {waited} s; then: {final.reason}")
     for kind, failure in final.fallback_errors:
-        error.add_note(f"failsoft: the {kind} fallback failed too: {failure!r}")
+        error.add_note(f"failsoft: the {kind} fallback failed too: {_shown(repr, failure)}")

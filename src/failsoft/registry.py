@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,8 @@ from .errors import classify_error
 from .fallbacks import Fallback, in_order
 from .guards import build, refuse_generators
 from .metrics import read_metrics
-from .recovery import FAILED, IGNORED, SUCCEEDED, Recovery
+from .recovery import FAILED, IGNORED, SECOND, SUCCEEDED, TIMEOUTS, Recovery
+from .retry import backoff_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Integration:
         self.config = config
         self.type = config.type
         self.breaker = CircuitBreaker(config.circuit_breaker, name)
+        self.backoff = backoff_of(config.retry_policy)
         self._operations: dict[str, Operation] = {}
         self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
 
@@ -125,12 +128,13 @@ class Integration:
             self,
             name,
             self.record(name),
+            failure=failure,
             fallbacks=in_order(fallbacks),
             retry=retry,
             idempotent=idempotent,
             details=details,
         )
-        return self._registry.watched(fn, recovery, judge=failure, shared=True)
+        return self._registry.watched(fn, recovery, shared=True)
 
     def caller(
         self, operation: str, fallbacks: tuple[Fallback, ...] = (), *, retry: bool = True, idempotent: bool = True
@@ -143,13 +147,16 @@ class Integration:
                 self,
                 operation,
                 self.record(operation),
+                failure=None,
                 fallbacks=_for_caller(fallbacks),
                 retry=retry,
                 idempotent=idempotent,
                 details=None,
             )
-            guard = self._registry.watched(_call, recovery, judge=None, shared=False)
-            if len(self._callers) < CALLERS_MOST:
+            guard = self._registry.watched(_call, recovery, shared=False)
+            with self._registry.lock:
+                if len(self._callers) >= CALLERS_MOST:
+                    self._callers.pop(next(iter(self._callers)))
                 self._callers[key] = guard
         return guard
 
@@ -214,8 +221,12 @@ class Integration:
         self.breaker.reset()
 
 
-CALLERS_MOST = 1024
-"""Guards kept for `call` and `with_integration_resilience`, per integration; later ones are made anew each time."""
+CALLERS_MOST = 64
+"""Guards kept for `call` and `with_integration_resilience`, per integration. The one made first goes first: fallbacks
+made for one call only would otherwise pile up."""
+
+NO_PERMIT = 1
+"""Of generation 0, in which no breaker ever is."""
 
 
 def _call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -248,7 +259,7 @@ class IntegrationAttempt:
     def __enter__(self) -> None:
         if self._permit:
             raise RuntimeError("an attempt can be entered once; ask the integration for another one")
-        self._permit = self._guard._breaker.acquire()
+        self._permit = NO_PERMIT if self._guard._disabled else self._guard._breaker.acquire()
         if not self._permit:
             raise self._guard._refuse().error()
         self._started = now_ns()
@@ -256,16 +267,24 @@ class IntegrationAttempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._settle(error, patient=False)
+
+    def _settle(self, error: BaseException | None, *, patient: bool) -> None:
         took = now_ns() - self._started
         recovery = self._guard._recovery
         if error is None:
-            outcome = SUCCEEDED if took < recovery.timeout * 1e9 else FAILED
-        elif not isinstance(error, Exception):
-            outcome = IGNORED
-        else:
+            late = took >= recovery.timeout * SECOND
+            outcome = FAILED if late else SUCCEEDED
+            timed_out = late
+        elif isinstance(error, Exception):
             category = classify_error(error)
-            counts = category in recovery.trip_on
-            outcome = FAILED if counts else IGNORED if category is ErrorCategory.VALIDATION else SUCCEEDED
+            outcome = recovery.outcome_of(category)
+            timed_out = category is ErrorCategory.TIMEOUT
+        else:  # a block given up after long was hanging, as for guards
+            timed_out = patient and _is_cancelled(error) and took >= recovery.patience * SECOND
+            outcome = FAILED if timed_out else IGNORED
+        if timed_out:
+            recovery.record.note(TIMEOUTS)
         self._guard._settle(self._permit, outcome, took)
 
     async def __aenter__(self) -> None:
@@ -274,7 +293,12 @@ class IntegrationAttempt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        self._settle(error, patient=True)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 class Registry:
@@ -332,6 +356,9 @@ class Registry:
     def __len__(self) -> int:
         return len(self._integrations)
 
+    def __bool__(self) -> bool:
+        return True  # an empty registry is one all the same: `registry or default` must not swap it
+
     def status(self, name: str) -> BreakerStatus:
         """The breaker of an integration, now. KeyError where none has this name."""
         return self[name].status()
@@ -359,9 +386,9 @@ class Registry:
             self._integrations.clear()
             self._guards.clear()
 
-    def watched(self, fn: Callable[..., Any], recovery: Recovery, *, judge: Judge | None, shared: bool) -> Any:
+    def watched(self, fn: Callable[..., Any], recovery: Recovery, *, shared: bool) -> Any:
         """A guard before `fn` that `disable` and `enable` reach."""
-        guard = build(fn, recovery, judge=judge, shared=shared, disabled=self.disabled)
+        guard = build(fn, recovery, shared=shared, disabled=self.disabled)
         with self.lock:
             if len(self._guards) % 256 == 255:
                 self._guards = [ref for ref in self._guards if ref() is not None]

@@ -25,8 +25,9 @@ FLOAT_NOISE = 1e-12
 
 def at_an_edge(exponent: int, step: int, offset: int) -> int:
     """A value at the first or the last nanosecond of a bucket, or beside it."""
-    first = 2**exponent
-    return max(0, first + step * max(1, first // model.SUB_BUCKETS) + offset)
+    first = 1 << exponent
+    width = max(1, first // model.SUB_BUCKETS)
+    return max(0, first + step * width + offset)
 
 
 EDGES = st.builds(at_an_edge, st.integers(0, 43), st.integers(0, 63), st.integers(-1, 1))

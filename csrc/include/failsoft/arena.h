@@ -14,7 +14,7 @@
  *          words, and the fast path pays nothing for it.
  * States:  of a block: LIVE (odd generation) -> free (even) -> LIVE again.
  * Units:   lines of FS_LINE bytes. fs_span counts lines from one block to another and may be negative.
- * Threads: all functions are lock-free: taking new lines is one fetch-add, free lists are stacks whose head carries
+ * Threads: all functions are lock-free: taking new lines is one swap, free lists are stacks whose head carries
  *          a tag against ABA. A process killed anywhere in between leaks one block at worst.
  * Errors:  fs_arena_alloc answers NULL when the region is full; nothing else can fail.
  */

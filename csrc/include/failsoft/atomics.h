@@ -17,7 +17,11 @@
 #include <stdint.h>
 
 #ifndef FS_MANY_WRITERS
+#ifdef Py_GIL_DISABLED /* modules that stand on an installed failsoft must see the layout it was built with */
+#define FS_MANY_WRITERS 1
+#else
 #define FS_MANY_WRITERS 0
+#endif
 #endif
 
 #define FS_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -31,6 +35,10 @@
 #define fs_swap_relaxed(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELAXED)
 #define fs_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define fs_and_relaxed(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
+
+/* Before the second look at a word that says whether what was read in between is whole, and after its first mark. */
+#define fs_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define fs_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
 
 /* Compare and swap, acquire-release on success; on failure *expected holds what was found. */
 #define fs_cas(p, expected, desired) \

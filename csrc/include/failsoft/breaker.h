@@ -63,7 +63,7 @@ typedef enum {
     FS_BECAUSE_OPERATOR,
 } fs_because;
 
-/* 0: refused. Otherwise bit 0 is set: {generation:32, nonce:23, slot+1:8, 1}, slot+1 = 0 for a call that is no probe. */
+/* 0: refused. Otherwise bit 0 is set: {generation:32, unused:3, nonce:20, slot+1:8, 1}, slot+1 = 0 for a call that is no probe. */
 typedef uint64_t fs_permit;
 
 #define FS_GATE_STATE UINT64_C(0x7)

@@ -48,7 +48,7 @@ typedef struct {
 
 /* Is the live slice over? One unsigned compare, which a stamp that went backwards fails too. */
 static inline bool fs_slices_due(const fs_slices *window, fs_ticks stamp) {
-    return stamp - window->slice_start >= window->slice_ticks;
+    return stamp - fs_load_relaxed(&window->slice_start) >= fs_load_relaxed(&window->slice_ticks);
 }
 
 void fs_slices_init(fs_slices *window, fs_ns length, fs_ns now);

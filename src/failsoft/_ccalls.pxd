@@ -1,0 +1,39 @@
+# The alphabet of the call types, whose headers are not public: for _core.pyx alone. Cython includes the headers of every
+# file that is cimported, however far away, so these stand apart from what other modules may cimport.
+from libc.stdint cimport uint32_t
+
+from failsoft._csrc cimport fs_breaker, fs_ns, fs_series, fs_ticks
+
+cdef extern from "frame.h" nogil:
+    fs_ticks fs_frame_now()
+    uint32_t fs_stripe()
+
+cdef extern from "guard.h":
+    ctypedef struct PyObject:
+        pass
+    bint fs_is_any_guard(object candidate)
+    ctypedef struct fs_guard_setup:
+        PyObject *fn
+        PyObject *owner
+        PyObject *operation
+        PyObject *recovery
+        PyObject *judge
+        fs_breaker **truth
+        fs_series *series
+        fs_ns timeout
+        fs_ns overall
+        fs_ns slow
+        fs_ns cancel_after
+        bint is_async "async"
+        bint binds
+        bint keeps_arguments
+        bint has_fallbacks
+        bint has_closure
+        bint immortal
+        bint disabled
+    object fs_guard_new(const fs_guard_setup *setup)
+    int fs_guard_disable(object guard, bint disabled) except -1
+    int fs_python_setup(object module) except -1
+    int fs_refusal_error_set(object type) except -1
+    const char *FS_BUILD_COMPILER
+    const char *FS_BUILD_FLAGS

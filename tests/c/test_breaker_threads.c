@@ -1,0 +1,165 @@
+/* Many threads on one breaker: the cap on probes, each outcome and each change once. */
+#define _GNU_SOURCE /* pthread_barrier_t */
+#include "breaker_rig.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "failsoft/rng.h"
+
+#define THREADS 4
+#define TURNS 60000
+#define GENERATIONS (1 << 20)
+
+static fs_breaker *shared;
+static uint32_t inside, most_inside;
+static fs_ns shared_now;
+static uint8_t told[GENERATIONS]; /* how often each generation was announced */
+
+static fs_permit enter(fs_ns now) {
+    fs_change mine = {0};
+    fs_permit permit = fs_breaker_acquire(shared, now, &mine);
+    if (mine.generation) fs_add_relaxed(&told[mine.generation % GENERATIONS], 1);
+    if (permit && fs_permit_slot(permit)) {
+        uint32_t here = fs_add_relaxed(&inside, 1) + 1, most = fs_load_relaxed(&most_inside);
+        while (here > most && !fs_cas(&most_inside, &most, here)) {}
+    }
+    return permit;
+}
+
+static void leave(fs_permit permit, ending how, fs_ns now) {
+    fs_change mine = {0};
+    if (fs_permit_slot(permit)) fs_add_relaxed(&inside, UINT32_MAX);
+    if (how == SUCCEEDED) fs_breaker_success(shared, permit, 0, now, &mine);
+    else if (how == FAILED) fs_breaker_failure(shared, permit, 0, now, &mine);
+    else fs_breaker_ignore(shared, permit);
+    if (mine.generation) fs_add_relaxed(&told[mine.generation % GENERATIONS], 1);
+}
+
+static void *storming(void *argument) {
+    fs_rng rng;
+    fs_rng_seed(&rng, *(uint64_t *)argument);
+    fs_permit held[3] = {0};
+    uint32_t before = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
+        uint64_t draw = fs_rng_next(&rng);
+        fs_ns now = fs_add_relaxed(&shared_now, draw & 0xff);
+        fs_permit *permit = &held[(draw >> 8) % 3];
+        if (*permit) {
+            leave(*permit, draw >> 16 & 7 ? (draw >> 19 & 3 ? SUCCEEDED : FAILED) : IGNORED, now);
+            *permit = 0;
+        } else {
+            *permit = enter(now);
+        }
+        uint32_t seen = fs_gate_generation(fs_breaker_gate(shared));
+        CHECK((int32_t)(seen - before) >= 0);
+        before = seen;
+    }
+    for (int i = 0; i < 3; i++)
+        if (held[i]) leave(held[i], IGNORED, fs_load_relaxed(&shared_now));
+    return NULL;
+}
+
+static void run_threads(void *(*body)(void *)) {
+    pthread_t threads[THREADS];
+    uint64_t seeds[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        seeds[i] = (uint64_t)i + 1;
+        CHECK(pthread_create(&threads[i], NULL, body, &seeds[i]) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+}
+
+/* All states at once, under leases that never expire: the cap holds, and every change is announced exactly once. */
+static void threads_keep_the_cap_and_tell_each_change_once(fs_ns wait) {
+    fs_breaker_config config = plain();
+    config.reset_timeout = wait;
+    config.lease = FS_FOREVER;
+    config.failure_threshold = 2;
+    memset(told, 0, sizeof told);
+    shared = made(config);
+    shared_now = START;
+    inside = most_inside = 0;
+    run_threads(storming);
+    CHECK_EQ(inside, 0);
+    CHECK(most_inside >= 1 && most_inside <= config.half_open_most);
+    CHECK_EQ(status(shared, shared_now).probes, 0); /* every lease came back */
+    CHECK(generation(shared) > 100 && generation(shared) < GENERATIONS);
+    uint32_t lost = 0, twice = 0;
+    for (uint32_t g = 2; g <= generation(shared); g++) {
+        lost += told[g] == 0;
+        twice += told[g] > 1;
+    }
+    CHECK_EQ(lost, 0);
+    CHECK_EQ(twice, 0);
+    fs_breaker_free(shared);
+}
+
+#define ROUNDS 4000
+
+static pthread_barrier_t barrier;
+static fs_permit contested;
+
+static void *ending_the_same_probe(void *argument) {
+    (void)argument;
+    for (int round = 0; round < ROUNDS; round++) {
+        fs_change mine = {0};
+        pthread_barrier_wait(&barrier);
+        fs_breaker_success(shared, fs_load_relaxed(&contested), 0, START, &mine);
+        pthread_barrier_wait(&barrier);
+    }
+    return NULL;
+}
+
+static void a_probe_counts_once_among_threads(void) {
+    fs_breaker_config config = plain();
+    config.success_threshold = FS_COUNT_MOST;
+    shared = made(config);
+    force(shared, FS_HALF_OPEN, START);
+    pthread_barrier_init(&barrier, NULL, 3);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, ending_the_same_probe, NULL) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        fs_store_relaxed(&contested, acquire(shared, START));
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        CHECK_EQ(tally(shared), round + 1);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    fs_breaker_free(shared);
+}
+
+static void *failing(void *argument) {
+    (void)argument;
+    for (int i = 0; i < 1000; i++) {
+        fs_change mine = {0};
+        fs_permit permit = fs_breaker_acquire(shared, START, &mine);
+        fs_breaker_failure(shared, permit, 0, START, &mine);
+    }
+    return NULL;
+}
+
+static void threads_lose_no_failure(void) {
+    fs_breaker_config config = plain();
+    config.failure_threshold = THREADS * 1000;
+    shared = made(config);
+    run_threads(failing);
+    CHECK_EQ(state(shared), FS_OPEN); /* the very last one trips it */
+    fs_breaker_free(shared);
+    config.failure_threshold++;
+    shared = made(config);
+    run_threads(failing);
+    CHECK_EQ(state(shared), FS_CLOSED_STATE);
+    CHECK_EQ(tally(shared), THREADS * 1000);
+    fs_breaker_free(shared);
+}
+
+int main(void) {
+    rig_setup();
+    threads_keep_the_cap_and_tell_each_change_once(20000);
+    threads_keep_the_cap_and_tell_each_change_once(0);
+    a_probe_counts_once_among_threads();
+    threads_lose_no_failure();
+    return rig_report();
+}
