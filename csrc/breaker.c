@@ -7,7 +7,7 @@
 
 #define FS_US UINT64_C(1000)
 #define FS_UNTIL_MOST ((UINT64_C(1) << 48) - 1)
-#define FS_LEASE_SHIFT 14
+#define FS_LEASE_UNIT UINT64_C(10000)
 #define FS_LEASE_MOST ((UINT64_C(1) << 44) - 1)
 #define FS_NONCE_MASK UINT32_C(0xfffff)
 
@@ -159,11 +159,11 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
 }
 
 static uint64_t lease_word(fs_ns expiry, uint32_t nonce) {
-    uint64_t units = (expiry >> FS_LEASE_SHIFT) + ((expiry & ((UINT64_C(1) << FS_LEASE_SHIFT) - 1)) != 0);
+    uint64_t units = expiry / FS_LEASE_UNIT + (expiry % FS_LEASE_UNIT != 0);
     return least(units, FS_LEASE_MOST) << 20 | nonce;
 }
 
-static bool lease_over(uint64_t word, fs_ns now) { return word == 0 || (word >> 20) << FS_LEASE_SHIFT <= now; }
+static bool lease_over(uint64_t word, fs_ns now) { return word == 0 || (word >> 20) * FS_LEASE_UNIT <= now; }
 
 /* Take a free or expired lease. Whoever takes it must still be in the generation it looked at. */
 static fs_permit take_lease(fs_breaker *breaker, uint64_t gate, fs_ns now) {

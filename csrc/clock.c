@@ -133,7 +133,7 @@ void fs_clock_fake(bool on) {
     if (on == fake) return;
     if (on) {
         real = fs_clock;
-        fake_now = monotonic();
+        fake_now = (monotonic() / FS_NS_PER_SECOND + 1) * FS_NS_PER_SECOND; /* round, as the times of tests are */
         fs_store_relaxed(&fs_clock.ns_per_tick, FS_ONE);
         fs_store_relaxed(&fs_clock.ticks_per_ns, FS_ONE);
         fs_store_release(&fs_clock.source, FS_CLOCK_FAKE);

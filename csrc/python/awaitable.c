@@ -170,15 +170,24 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
     return (PyObject *)a;
 }
 
-/* Close what will not be run any more; a coroutine that was never started goes without a warning. */
-static void close_inner(fs_awaitable *a) {
-    PyObject *closed = PyObject_CallMethod(a->inner, "close", NULL);
-    if (closed)
-        Py_DECREF(closed);
-    else if (PyErr_ExceptionMatches(PyExc_AttributeError))
-        PyErr_Clear(); /* iterators of futures have no close */
-    else
-        PyErr_WriteUnraisable(a->inner);
+/* inner.close(). An iterator without one, as of a future, has nothing to close. */
+static PyObject *close_inner(PyObject *inner) {
+    PyObject *method = PyObject_GetAttrString(inner, "close");
+    if (!method) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return NULL;
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    PyObject *closed = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+    return closed;
+}
+
+/* Close what will not be run: a coroutine that was never started goes without a warning. */
+static void discard_inner(fs_awaitable *a) {
+    PyObject *closed = close_inner(a->inner);
+    if (!closed) PyErr_WriteUnraisable(a->inner);
+    Py_XDECREF(closed);
 }
 
 static fs_ns shorter(fs_ns a, fs_ns b) { return a < b ? a : b; }
@@ -224,14 +233,22 @@ static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **res
     return drive(a, Py_None, result);
 }
 
-static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
+/* Who outlives its end (a finished task's coroutine) keeps nothing of the call; the others end with it anyway. */
+static void end(fs_awaitable *a) {
     a->stage = DONE;
+    if (FS_LIKELY(Py_REFCNT(a) == 1)) return;
+    drop_arguments(a);
+    Py_CLEAR(a->inner);
+}
+
+static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
+    end(a);
     *result = answer;
     return answer ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
 /* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
-static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, fs_ticks end, PyObject **result) {
+static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, fs_ticks stamp, PyObject **result) {
     if (a->timer) Py_XDECREF(disarm(a, NULL));
     PyObject *answer;
     if (a->guard->judge) {
@@ -244,7 +261,7 @@ static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, 
             return final ? done(a, answer, result) : recover(a, answer, result);
         }
     }
-    return done(a, fs_guard_succeeded(a->guard, a->mode, value, a->permit, a->gate, took, end), result);
+    return done(a, fs_guard_succeeded(a->guard, a->mode, value, a->permit, a->gate, took, stamp), result);
 }
 
 static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result) {
@@ -253,18 +270,18 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
         bool raises = fs_mode_of(a->mode) == FS_RAISE;
         return done(a, raises ? fs_guard_unpack(value) : value, result);
     }
-    fs_ticks end = fs_stamp();
-    fs_ns took = fs_ticks_to_ns(end - a->start);
+    fs_ticks stamp = fs_stamp();
+    fs_ns took = fs_ticks_to_ns(stamp - a->start);
     fs_histogram *histogram = fs_guard_histogram(guard);
 #if FS_MANY_WRITERS
-    bool due = histogram == NULL || fs_slices_due(&histogram->slices, end);
+    bool due = histogram == NULL || fs_slices_due(&histogram->slices, stamp);
 #else
-    bool due = fs_slices_due(&histogram->slices, end);
+    bool due = fs_slices_due(&histogram->slices, stamp);
 #endif
     if (FS_UNLIKELY((took >= a->limit) | (fs_breaker_gate(guard->breaker) != a->gate) | due))
-        return finished_slow(a, value, took, end, result);
+        return finished_slow(a, value, took, stamp, result);
     fs_histogram_defer(histogram, took);
-    a->stage = DONE;
+    end(a);
     *result = value;
     return PYGEN_RETURN;
 }
@@ -272,8 +289,8 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
 /* An exception is set. */
 static PySendResult raised(fs_awaitable *a, PyObject **result) {
     if (a->stage == RECOVERING) return done(a, NULL, result);
-    fs_ticks end = fs_stamp();
-    fs_ns took = fs_ticks_to_ns(end - a->start);
+    fs_ticks stamp = fs_stamp();
+    fs_ns took = fs_ticks_to_ns(stamp - a->start);
     if (a->timer) {
         PyObject *exception = fs_exception_take();
         PyObject *instead = disarm(a, exception);
@@ -286,7 +303,7 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
     PyObject *exception = fs_exception_take();
     PyObject *arguments = PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception) ? arguments_of(a) : NULL;
     fs_exception_put(exception);
-    PyObject *answer = fs_guard_failed(a->guard, a->mode, a->permit, took, end, arguments);
+    PyObject *answer = fs_guard_failed(a->guard, a->mode, a->permit, took, stamp, arguments);
     Py_XDECREF(arguments);
     bool final = !answer || fs_mode_of(a->mode) == FS_ATTEMPT;
     return final ? done(a, answer, result) : recover(a, answer, result);
@@ -312,7 +329,7 @@ static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status
     a->permit = fs_guard_admit(guard, &a->gate, &now);
     if (a->permit) return true;
     a->start = fs_stamp();
-    close_inner(a);
+    discard_inner(a);
     PyObject *arguments = arguments_of(a);
     PyObject *answer = fs_guard_refused(guard, a->mode, now, arguments);
     Py_XDECREF(arguments);
@@ -457,12 +474,8 @@ static PyObject *awaitable_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     if (a->stage == DONE) Py_RETURN_NONE;
     if (!usable(a)) return NULL;
     a->running = true;
-    PyObject *closed = PyObject_CallMethod(a->inner, "close", NULL);
+    PyObject *closed = close_inner(a->inner);
     a->running = false;
-    if (!closed && PyErr_ExceptionMatches(PyExc_AttributeError) && !PyObject_HasAttrString(a->inner, "close")) {
-        PyErr_Clear(); /* an iterator without a close has nothing to close */
-        closed = Py_NewRef(Py_None);
-    }
     PyObject *raised_by_close = closed ? NULL : fs_exception_take();
     if (closed || !is_suspended(a->inner)) abandon(a);
     if (raised_by_close) fs_exception_put(raised_by_close);

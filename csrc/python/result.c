@@ -25,7 +25,7 @@ int fs_refusal_error_set(PyObject *type) {
 }
 
 PyObject *fs_refusal_new(fs_guard *guard, fs_ns now) {
-    fs_refusal *self = PyObject_New(fs_refusal, &fs_refusal_type);
+    fs_refusal *self = PyObject_GC_New(fs_refusal, &fs_refusal_type);
     if (!self) return NULL;
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
@@ -36,6 +36,7 @@ PyObject *fs_refusal_new(fs_guard *guard, fs_ns now) {
     self->because = fs_load_relaxed(&breaker->because);
     self->failures = fs_load_relaxed(&breaker->failures);
     self->retry_after = fs_breaker_retry_after(breaker, self->when);
+    PyObject_GC_Track((PyObject *)self);
     return (PyObject *)self;
 }
 
@@ -62,9 +63,16 @@ PyObject *fs_refusal_raise(PyObject *refusal) {
     return NULL;
 }
 
+static int refusal_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(((fs_refusal *)object)->guard);
+    return 0;
+}
+
+/* Without a clear: a guard breaks the cycles it is in. */
 static void refusal_dealloc(PyObject *object) {
+    PyObject_GC_UnTrack(object);
     Py_DECREF(((fs_refusal *)object)->guard);
-    PyObject_Free(object);
+    PyObject_GC_Del(object);
 }
 
 static PyObject *refusal_describe(PyObject *object, PyObject *Py_UNUSED(ignored)) {
@@ -107,8 +115,9 @@ PyTypeObject fs_refusal_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "failsoft._core.Refusal",
     .tp_doc = "Why and when a gate refused a call, and when to come back.",
     .tp_basicsize = sizeof(fs_refusal),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_dealloc = refusal_dealloc,
+    .tp_traverse = refusal_traverse,
     .tp_methods = refusal_methods,
     .tp_members = refusal_members,
     .tp_getset = refusal_getset,

@@ -8,7 +8,7 @@ fallback) and is sent how it went; two short drivers do it, one by calling, one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 
 from . import deadlines, timers
 from ._core import EVENTS, REASONS, STATES, IntegrationResult, now_ns
@@ -43,6 +43,8 @@ RAISE, RESULT = range(2)
 RETRIES, FALLBACKS, TIMEOUTS = (EVENTS.index(name) for name in ("retries", "fallbacks", "timeouts"))
 
 SECOND = 1_000_000_000
+
+ATTEMPT_TIMEOUT = "attempt timeout"
 
 
 class End:
@@ -252,15 +254,28 @@ class Recovery:
                     answer = End(*guard._attempt(step.until, args, kwargs))
                 else:
                     answer = self._ask(step, args, kwargs)
+                    if answer[0] and hasattr(answer[1], "__await__"):
+                        # An async fallback of what turns out to be an async call: go on when it is awaited.
+                        rest = self._finish(guard, mode, course, self._ask_async(answer[1]), began, arguments)
+                        return rest if mode == RESULT else (True, _unpacked(rest))
         except StopIteration as stop:
             final = stop.value
         return self._answer(guard, mode, final, began, arguments)
 
     async def _run_async(self, guard: AnyGuard, mode: int, end: End, arguments: Arguments) -> Any:
+        return await self._finish(guard, mode, self._course(guard, end), None, now_ns() - end.took, arguments)
+
+    async def _finish(
+        self,
+        guard: AnyGuard,
+        mode: int,
+        course: Generator[float | Attempt | Fallback, Any, Final],
+        first: Awaitable[Any] | None,
+        began: int,
+        arguments: Arguments,
+    ) -> Any:
         args, kwargs = arguments or ((), {})
-        course = self._course(guard, end)
-        began = now_ns() - end.took
-        answer: Any = None
+        answer: Any = None if first is None else await first
         try:
             while True:
                 step = course.send(answer)
@@ -348,7 +363,12 @@ class Recovery:
     def _error(self, final: Final, arguments: Arguments) -> IntegrationError:
         """The standard form of what went wrong with the primary operation."""
         if isinstance(final.error, IntegrationError):
-            return final.error
+            error = final.error
+            if isinstance(error, IntegrationTimeoutError) and error.reason == ATTEMPT_TIMEOUT:
+                error.attempts = final.attempts  # ours, made while the attempt still ran
+                error.reason = final.reason or error.reason
+                error.details = {**error.details, **self._details(final, arguments)}
+            return error
         if final.error is None and final.refusal is not None and not final.judged:
             refused: CircuitOpenError = final.refusal.error()
             return refused
@@ -388,12 +408,19 @@ class Recovery:
             integration_type=self.integration.type,
             integration_name=self.integration.name,
             operation=self.operation,
-            reason="attempt timeout",
+            reason=ATTEMPT_TIMEOUT,
         )
 
     def _words(self, refusal: Refusal) -> str:
         state, reason = CircuitState(STATES[refusal.state]), REASONS[refusal.because]
         return f"the gate refused: circuit {state}" + (f" ({reason})" if reason else "")
+
+
+async def _unpacked(answer: Awaitable[tuple[bool, Any]]) -> Any:
+    good, payload = await answer
+    if not good:
+        raise payload
+    return payload
 
 
 def _hint(final: Final) -> float | None:

@@ -140,8 +140,11 @@ class Integration:
         self, operation: str, fallbacks: tuple[Fallback, ...] = (), *, retry: bool = True, idempotent: bool = True
     ) -> Guard[..., Any]:
         """A guard that takes what to call as its first argument, kept for the next time."""
-        key = (operation, fallbacks, retry, idempotent)
-        guard = self._callers.get(key)
+        key: tuple[object, ...] | None = (operation, fallbacks, retry, idempotent)
+        try:
+            guard = self._callers.get(key)  # type: ignore[arg-type]
+        except TypeError:  # a handler that cannot be hashed; then there is no next time
+            guard, key = None, None
         if guard is None:
             recovery = Recovery(
                 self,
@@ -154,6 +157,8 @@ class Integration:
                 details=None,
             )
             guard = self._registry.watched(_call, recovery, shared=False)
+            if key is None:
+                return guard  # type: ignore[no-any-return]
             with self._registry.lock:
                 if len(self._callers) >= CALLERS_MOST:
                     self._callers.pop(next(iter(self._callers)))

@@ -691,7 +691,7 @@ def test_its_state_can_be_asked(steady: Integration) -> None:
         states.append(inspect.getcoroutinestate(own[0]))
         own[0].send(None)
         states.append(inspect.getcoroutinestate(own[0]))
-        assert inspect.getcoroutinelocals(own[0]).keys() >= {"own", "states"}
+        assert set(inspect.getcoroutinelocals(own[0])) >= {"own", "states"}
         own[0].close()
         states.append(inspect.getcoroutinestate(own[0]))
         assert states == ["CORO_CREATED", "CORO_RUNNING", "CORO_SUSPENDED", "CORO_CLOSED"]

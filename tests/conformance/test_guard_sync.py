@@ -678,7 +678,7 @@ def test_attributes_of_the_function_are_there_and_more_can_be_set(steady: Integr
     guarded.__name__ = "renamed"
     assert guarded.__name__ == "renamed"
     with pytest.raises(AttributeError):
-        guarded.missing  # noqa: B018
+        guarded.missing
 
 
 def test_attributes_of_a_callable_do_not_hide_the_guards_own(steady: Integration) -> None:

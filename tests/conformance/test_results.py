@@ -415,7 +415,7 @@ def test_a_field_can_be_set_before_others_are_asked_for(make: Make) -> None:
     error.extra = 1
     assert (error.reason, error.extra, error.operation) == ("mine", 1, "<lambda>")
     with pytest.raises(AttributeError, match="'CircuitOpenError' object has no attribute 'missing'"):
-        error.missing  # noqa: B018
+        error.missing
     assert hasattr(error, "code")
     assert not hasattr(error, "status")
 

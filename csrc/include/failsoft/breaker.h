@@ -38,7 +38,7 @@
  *          Probes are leases. Each of the half-open slots holds {expiry, nonce} and is taken, and given back, by one
  *          swap. A holder that hangs or dies loses the slot when the lease expires and somebody wants it; its late
  *          answer then no longer matches the nonce. Nothing can hold a breaker half-open.
- * Units:   fs_ns, CLOCK_MONOTONIC. Waits end on whole microseconds and leases on 2^14 ns, rounded up.
+ * Units:   fs_ns, CLOCK_MONOTONIC. Waits end on whole microseconds and leases on whole 10 microseconds, rounded up.
  * Threads: everything is lock-free, and nothing waits.
  * Errors:  fs_breaker_init answers FS_INVALID outside the domain of a field; nothing else can fail.
  */
