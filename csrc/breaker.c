@@ -84,12 +84,15 @@ static void window_totals(const fs_breaker *breaker, fs_ns now, fs_totals *total
 
 static void restart_windows(fs_breaker *breaker) {
     fs_totals ever = {0};
-    ever_totals(breaker, &ever);
+    for (fs_series *s = first_series(breaker); s; s = next_series(s)) {
+        uint64_t before = ever.calls;
+        fs_series_ever(s, &ever);
+        fs_store_relaxed(&s->since, ever.calls - before);
+    }
     fs_store_relaxed(&breaker->before.calls, ever.calls);
     fs_store_relaxed(&breaker->before.failures, ever.failures);
     fs_store_relaxed(&breaker->before.slow, ever.slow);
     fs_last_restart(&breaker->last);
-    fs_store_relaxed(&breaker->reopenings, 0);
 }
 
 /* Does a rule open the breaker, after a failure or a slow success? In the order the header gives. */
@@ -150,10 +153,12 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     uint64_t to = gate_of(generation, count, flags_of(from), state);
     uint32_t reopenings = fs_load_relaxed(&breaker->reopenings) + (because == FS_BECAUSE_PROBE_FAILED);
     if (state == FS_OPEN) publish_wait(breaker, from, reopenings, now);
+    /* Before the gate, so that the first outcome after it meets fresh windows. While not CLOSED nobody reads them. */
+    if (state == FS_CLOSED_STATE) restart_windows(breaker);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
     if (state == FS_OPEN) fs_store_relaxed(&breaker->reopenings, reopenings);
     if (state == FS_OPEN && because != FS_BECAUSE_PROBE_FAILED) fs_store_relaxed(&breaker->failures, count);
-    if (state == FS_CLOSED_STATE) restart_windows(breaker);
+    if (state == FS_CLOSED_STATE) fs_store_relaxed(&breaker->reopenings, 0);
     tell(breaker, change, from, to, because, count, now);
     return true;
 }
@@ -328,8 +333,8 @@ void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit 
     if (count < config->minimum_calls) return;
     /* Values cannot be told apart by when they came: while some are from before it last closed, nothing is known. */
     fs_totals ever = {0};
-    ever_totals(breaker, &ever);
-    if (count > since(ever.calls, fs_load_relaxed(&breaker->before.calls))) return;
+    fs_series_ever(series, &ever);
+    if (count > since(ever.calls, fs_load_relaxed(&series->since))) return;
     if (latency >= config->latency_limit) fs_breaker_trip(breaker, permit, FS_BECAUSE_LATENCY, now, change);
 }
 

@@ -44,6 +44,16 @@ void fs_histogram_new_column(fs_histogram *histogram, uint64_t ns) {
         fs_tally_add(&histogram->clipped, 1);
 }
 
+void fs_histogram_count_apart(fs_histogram *histogram, uint64_t ns, bool failed, bool slow) {
+    fs_totals *total = &histogram->slices.total;
+    fs_histogram_new_extreme(histogram, ns);
+    fs_histogram_new_column(histogram, ns);
+    fs_tally_add(&total->calls, 1);
+    fs_tally_add(&total->sum, ns);
+    fs_tally_add(&total->failures, failed);
+    fs_tally_add(&total->slow, slow);
+}
+
 void fs_histogram_new_extreme(fs_histogram *histogram, uint64_t ns) {
     uint64_t low = fs_load_relaxed(&histogram->low);
     while (ns < low && !fs_cas(&histogram->low, &low, ns)) {}

@@ -50,9 +50,11 @@ uint32_t fs_slices_begin_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
 
 void fs_slices_end_turn(fs_slices *window, uint32_t over) {
     fs_totals live = take(&window->live);
-    fs_totals total = window->total;
-    add(&total, &live);
-    put(&window->total, &total);
+    /* Added rather than put: calls that belong to another time are counted there meanwhile. */
+    fs_tally_add(&window->total.calls, live.calls);
+    fs_tally_add(&window->total.sum, live.sum);
+    fs_tally_add(&window->total.failures, live.failures);
+    fs_tally_add(&window->total.slow, live.slow);
     uint32_t oldest = window->oldest;
     for (uint32_t i = 0; i < over; i++) {
         put(&window->closed[oldest], i == 0 ? &live : &(fs_totals){0});

@@ -236,9 +236,7 @@ static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **res
 /* Who outlives its end (a finished task's coroutine) keeps nothing of the call; the others end with it anyway. */
 static void end(fs_awaitable *a) {
     a->stage = DONE;
-    if (FS_LIKELY(Py_REFCNT(a) == 1)) return;
-    drop_arguments(a);
-    Py_CLEAR(a->inner);
+    if (FS_UNLIKELY(Py_REFCNT(a) > 1)) drop_arguments(a);
 }
 
 static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
@@ -629,6 +627,7 @@ static PyGetSetDef awaitable_getset[] = {
     {"cr_frame", get_of_inner, NULL, NULL, "cr_frame"},
     {"cr_origin", get_of_inner, NULL, NULL, "cr_origin"},
     {"cr_running", get_of_inner, NULL, NULL, "cr_running"},
+    {"cr_suspended", get_of_inner, NULL, NULL, "cr_suspended"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -137,10 +137,15 @@ void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcom
     bool counts = fs_breaker_counts(breaker, permit);
     fs_histogram *histogram = histogram_now(guard, breaker, permit, end, &change);
     if (histogram) {
-        fs_histogram_count(histogram, took < FS_VALUE_MOST ? took : FS_VALUE_MOST);
+        fs_ns known = took < FS_VALUE_MOST ? took : FS_VALUE_MOST;
         if (took > FS_VALUE_MOST) fs_tally_add(&histogram->clipped, 1);
-        fs_histogram_outcome(histogram, failed, slow);
-        if (!counts) fs_breaker_disown(breaker, failed, slow);
+        if (counts) {
+            fs_histogram_count(histogram, known);
+            fs_histogram_outcome(histogram, failed, slow);
+        } else {
+            fs_histogram_count_apart(histogram, known, failed, slow);
+            fs_breaker_disown(breaker, failed, slow);
+        }
     } else {
         fs_series_note(guard->series, FS_UNRECORDED, 1);
     }

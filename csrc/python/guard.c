@@ -181,11 +181,6 @@ static PyObject *guard_get(PyObject *self, PyObject *instance, PyObject *Py_UNUS
     return instance == NULL || instance == Py_None ? Py_NewRef(self) : PyMethod_New(self, instance);
 }
 
-/* Wrappers of callables that do not bind (builtins, partials, callable objects) do not bind either. */
-static PyObject *plain_get(PyObject *self, PyObject *Py_UNUSED(instance), PyObject *Py_UNUSED(owner)) {
-    return Py_NewRef(self);
-}
-
 static PyObject *guard_repr(PyObject *object) {
     fs_guard *self = (fs_guard *)object;
     return PyUnicode_FromFormat("<failsoft guard of %R>", self->fn);
@@ -293,10 +288,11 @@ static PyGetSetDef guard_getset[] = {
 
 GUARD_TYPE(fs_guard_type, "Guard", "A guarded callable: call it as the bare one.",
            Py_TPFLAGS_METHOD_DESCRIPTOR, guard_get);
-GUARD_TYPE(fs_plain_guard_type, "PlainGuard", "A Guard of a callable that does not bind to instances.", 0, plain_get);
+/* Of callables that do not bind (builtins, partials, callable objects): without a tp_descr_get, as those. */
+GUARD_TYPE(fs_plain_guard_type, "PlainGuard", "A Guard of a callable that does not bind to instances.", 0, NULL);
 GUARD_TYPE(fs_async_guard_type, "AsyncGuard", "A guarded coroutine function: call and await it as the bare one.",
            Py_TPFLAGS_METHOD_DESCRIPTOR, guard_get);
-GUARD_TYPE(fs_plain_async_guard_type, "PlainAsyncGuard", "An AsyncGuard of a callable that does not bind.", 0, plain_get);
+GUARD_TYPE(fs_plain_async_guard_type, "PlainAsyncGuard", "An AsyncGuard of a callable that does not bind.", 0, NULL);
 
 static int add_type(PyObject *module, const char *name, PyTypeObject *type) {
     return PyType_Ready(type) < 0 ? -1 : PyModule_AddObjectRef(module, name, (PyObject *)type);
@@ -304,8 +300,6 @@ static int add_type(PyObject *module, const char *name, PyTypeObject *type) {
 
 int fs_python_setup(PyObject *module) {
     if (fs_call_setup() < 0) return -1;
-    fs_plain_guard_type.tp_base = &fs_guard_type;
-    fs_plain_async_guard_type.tp_base = &fs_async_guard_type;
     if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
         PyType_Ready(&fs_plain_guard_type) < 0 || PyType_Ready(&fs_plain_async_guard_type) < 0 ||
         add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||

@@ -77,8 +77,11 @@ typedef struct {
 extern PyTypeObject fs_guard_type, fs_plain_guard_type, fs_async_guard_type, fs_plain_async_guard_type;
 extern PyTypeObject fs_awaitable_type, fs_steps_type, fs_refusal_type, fs_result_type, fs_ready_type;
 
-#define fs_is_any_guard(object) \
-    (PyObject_TypeCheck((object), &fs_guard_type) || PyObject_TypeCheck((object), &fs_async_guard_type))
+static inline bool fs_is_any_guard(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object); /* none of them can be subclassed */
+    return type == &fs_guard_type || type == &fs_plain_guard_type || type == &fs_async_guard_type ||
+           type == &fs_plain_async_guard_type;
+}
 
 /* ---- guard.c */
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import WRAPPER_ASSIGNMENTS, partial
+from types import MethodType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,26 +12,47 @@ if TYPE_CHECKING:
     from typing import Any
 
 _COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200  # inspect.CO_*
+_KINDS = {
+    "__module__": str,
+    "__name__": str,
+    "__qualname__": str,
+    "__doc__": str,
+    "__annotations__": dict,
+    "__type_params__": tuple,
+}
 _LOOKS_LIKE_A_FUNCTION = ("__code__", "__defaults__", "__kwdefaults__", "__annotations__")
+
+
+def _has_code(fn: Any) -> bool:
+    """Asked of its class and its dict, since some clients answer to any name."""
+    return hasattr(type(fn), "__code__") or "__code__" in getattr(fn, "__dict__", ())
 
 
 def _function_of(fn: Any) -> Any:
     """The function behind a method, a partial or a callable object, as far as there is one."""
-    while True:
+    while not _has_code(fn):
         if isinstance(fn, partial):
             fn = fn.func
-        elif hasattr(fn, "__func__"):
+        elif isinstance(fn, MethodType):
             fn = fn.__func__
         else:
             call = getattr(type(fn), "__call__", None)  # noqa: B004  the method itself is wanted
-            if hasattr(fn, "__code__") or isinstance(fn, type) or not hasattr(call, "__code__"):
+            if isinstance(fn, type) or not _has_code(call):
                 return fn
             fn = call
+    return fn
 
 
 def _flags(fn: object) -> int:
     code: CodeType | None = getattr(_function_of(fn), "__code__", None)
-    return getattr(code, "co_flags", 0)
+    flags = getattr(code, "co_flags", 0)
+    return flags if isinstance(flags, int) else 0
+
+
+def name_of(fn: object) -> str:
+    """The function's own name, or that of its class."""
+    name = getattr(fn, "__name__", None)
+    return name if isinstance(name, str) and name else type(fn).__name__
 
 
 def is_generator_function(fn: object) -> bool:
@@ -56,8 +78,9 @@ def dress(wrapper: Any, fn: Any, name: str) -> None:
     own = {key: value for key, value in getattr(fn, "__dict__", {}).items() if not hasattr(type(wrapper), key)}
     looks: dict[str, object] = {**own, "__name__": name, "__qualname__": name}
     for attribute in map(str, WRAPPER_ASSIGNMENTS):
-        if hasattr(fn, attribute):
-            looks[attribute] = getattr(fn, attribute)
+        value = getattr(fn, attribute, None)
+        if isinstance(value, _KINDS.get(attribute, object)) and value is not None:
+            looks[attribute] = value
     if is_coroutine_function(fn):
         function = _function_of(fn)
         looks.update({attribute: getattr(function, attribute, None) for attribute in _LOOKS_LIKE_A_FUNCTION})

@@ -14,6 +14,7 @@ from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
 from .config import CircuitState, ErrorCategory, IntegrationConfig, IntegrationType, default_config
 from .errors import classify_error
 from .fallbacks import Fallback, in_order
+from .functions import name_of
 from .guards import build, refuse_generators
 from .metrics import read_metrics
 from .recovery import FAILED, IGNORED, SECOND, SUCCEEDED, TIMEOUTS, Recovery
@@ -123,7 +124,7 @@ class Integration:
         refuse_generators(fn)
         if failure is not None and not callable(failure):
             raise TypeError(f"failure must be callable with the returned value, got {failure!r}")
-        name = operation or _name_of(fn)
+        name = operation or name_of(fn)
         recovery = Recovery(
             self,
             name,
@@ -167,12 +168,12 @@ class Integration:
 
     def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `fn` guarded, once, without making a guard of it."""
-        result: R = self.caller(_name_of(fn))(fn, *args, **kwargs)
+        result: R = self.caller(name_of(fn))(fn, *args, **kwargs)
         return result
 
     async def acall(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Await `fn(...)` guarded, once, without making a guard of it."""
-        return await self.caller(_name_of(fn))(fn, *args, **kwargs)
+        return await self.caller(name_of(fn))(fn, *args, **kwargs)
 
     def attempt(self, operation: str = "attempt") -> IntegrationAttempt:
         """A `with` or `async with` block as one guarded attempt: for bodies, cursors and generators. Not retried."""
@@ -236,10 +237,6 @@ NO_PERMIT = 1
 
 def _call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return fn(*args, **kwargs)
-
-
-def _name_of(fn: object) -> str:
-    return getattr(fn, "__name__", None) or type(fn).__name__
 
 
 def _for_caller(fallbacks: Iterable[Fallback]) -> tuple[Fallback, ...]:

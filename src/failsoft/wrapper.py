@@ -12,6 +12,7 @@ from . import registry as registries
 from .breakers import BreakerStatus, BreakerSummary
 from .config import IntegrationConfig, IntegrationType
 from .fallbacks import Fallback
+from .functions import name_of
 from .registry import Integration, Registry
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def with_integration_resilience(
     awaitable of it. `operation_name` is what the calls are recorded under, the function's own name by default.
     """
     known = (registry or registries.default).integration(integration_name, integration_type)
-    name = operation_name or getattr(operation, "__name__", None) or type(operation).__name__
+    name = operation_name or name_of(operation)
     return known.caller(name, tuple(fallbacks), retry=retry, idempotent=idempotent).outcome(operation)
 
 

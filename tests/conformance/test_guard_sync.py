@@ -700,6 +700,30 @@ def test_attributes_of_a_callable_do_not_hide_the_guards_own(steady: Integration
     assert guarded.outcome().metrics.count == 3
 
 
+REMOTE = """
+import failsoft
+
+class Remote:
+    def __getattr__(self, name): return Remote()
+    def __call__(self, *args): return args
+
+dependency = failsoft.Registry().integration("x", "database")
+for options in ({}, {"operation": "ask"}):
+    guarded = dependency.guard(Remote(), **options)
+    assert guarded(1, 2) == (1, 2)
+    assert guarded.outcome(1).data == (1,)
+    assert guarded.operation == guarded.__name__ == options.get("operation", "Remote")
+    assert type(guarded.__qualname__) is str
+"""
+
+
+def test_clients_that_answer_to_any_name_can_be_guarded() -> None:
+    """Proxies of remote objects, as in xmlrpc.client, have a `__func__` and all else that anybody looks for."""
+    command = [sys.executable, "-W", "error", "-c", REMOTE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_guard_says_whose_it_is(steady: Integration) -> None:
     guarded = steady.guard(plain, operation="quote")
     assert guarded.integration is steady

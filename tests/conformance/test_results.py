@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import pickle
+import threading
 import time
 import traceback
 import weakref
@@ -405,6 +406,30 @@ def test_two_refusals_are_two_errors(make: Make) -> None:
     first, second = guarded.outcome(), guarded.outcome()
     assert first.error is not second.error
     assert first.error is first.error
+
+
+def test_threads_that_look_at_one_refusal_see_one_error(make: Make) -> None:
+    """The error is made at the first look, which several threads may take at once."""
+    integration = make()
+    integration.force_open()
+    guarded = integration.guard(lambda: 1)
+    shared = [guarded.outcome()]
+    torn: list[object] = []
+
+    def look(renews: bool) -> None:
+        for _ in range(20_000):
+            result = shared[0]
+            if result.error is not result.error:
+                torn.append(result)
+            if renews:
+                shared[0] = guarded.outcome()
+
+    threads = [threading.Thread(target=look, args=(number == 0,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not torn
 
 
 def test_a_field_can_be_set_before_others_are_asked_for(make: Make) -> None:

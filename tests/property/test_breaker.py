@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ from ..reference.window import TimeWindow, nanoseconds
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
-TICKS = math.lcm(model.LEASE_TICK, model.UNTIL_TICK)
 SLOW_CALL = 0.25
 JUST_SLOW = nanoseconds(SLOW_CALL)
 DURATIONS = [0, JUST_SLOW - 1, JUST_SLOW]
@@ -44,9 +42,6 @@ class Pair:
     def __init__(self, rules: model.Rules) -> None:
         self.clock = FakeClock()
         self.clock.__enter__()
-        # The clock starts where the machine's happens to be. From a whole number of ticks on, the model's
-        # times round as the core's do, and a test is the same each time.
-        self.clock.advance(-round(self.clock.now * SECOND) % TICKS / SECOND)
         self.now = 0
         self.breaker = CircuitBreaker(CircuitBreakerConfig(**asdict(rules)), name="pair")
         self.model = model.Breaker(rules, self.now)

@@ -19,7 +19,7 @@ from failsoft import CircuitBreakerConfig, IntegrationType, Registry, Timeouts
 from failsoft.testing import FakeClock
 
 from ..reference import breaker as model
-from .test_breaker import MILLISECOND, ORDERS, SECOND, TICKS, rule_sets, status_matches
+from .test_breaker import MILLISECOND, ORDERS, SECOND, rule_sets, status_matches
 
 LONG = 1e6  # seconds; longer than any history, so that no call times out by itself
 DEPTH = 6
@@ -78,7 +78,6 @@ class Story:
     def __init__(self, rules: model.Rules, way: Callable[[failsoft.Integration], Any], registry: Registry) -> None:
         self.clock = FakeClock()
         self.clock.__enter__()
-        self.clock.advance(-round(self.clock.now * SECOND) % TICKS / SECOND)
         self.now = 0
         self.market = registry.integration(
             "market",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .window import CountWindow, Outcome, Tally, TimeWindow, Window, nanoseconds
 
-LEASE_TICK = 1 << 14  # lease expiries are kept in these (16.384 us), rounded up
+LEASE_TICK = 10_000  # lease expiries are kept in these (10 us), rounded up
 LEASE_FLOOR = 0.001  # seconds; a shorter attempt timeout must not turn a lease into nothing
 UNTIL_TICK = 1_000  # the end of an open period is kept in whole microseconds, rounded up
 

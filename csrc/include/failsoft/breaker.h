@@ -162,7 +162,7 @@ void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, f
 void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit);
 
 /* Would an outcome under this permit count in the rates? Only while CLOSED or METRICS_ONLY, in the same generation.
- * And keep a call that does not out of them, once it has been recorded in a series all the same (it took its time). */
+ * And keep a call that does not out of them, once it has been recorded apart in a series (it took its time). */
 bool fs_breaker_counts(const fs_breaker *breaker, fs_permit permit);
 void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow);
 

@@ -78,6 +78,7 @@ typedef struct {
     fs_ns began;
     fs_span stripe[FS_STRIPES];  /* from this block, 0: not taken yet */
     fs_span next;                /* the next series of the same breaker, 0: last */
+    uint64_t since;              /* calls it had ever seen when that breaker last closed */
     uint32_t events[FS_EVENTS];
 } fs_series;
 
@@ -178,6 +179,9 @@ static inline void fs_histogram_outcome(fs_histogram *histogram, bool failed, bo
     if (failed) fs_tally_add(&histogram->slices.live.failures, 1);
     if (slow) fs_tally_add(&histogram->slices.live.slow, 1);
 }
+
+/* Count a call that belongs to another time: among all since the start, not among what happened lately. */
+void fs_histogram_count_apart(fs_histogram *histogram, uint64_t ns, bool failed, bool slow);
 
 /* Count a call whose duration nobody knows. */
 static inline void fs_histogram_note(fs_histogram *histogram, fs_ticks stamp, bool failed, bool slow) {
