@@ -39,6 +39,7 @@ typedef struct {
     uint8_t mode;
     bool tracked;
     bool suspended;            /* at least once */
+    bool nested;               /* inner is one of us: C calls C, and nobody else counts how deep */
     bool running;
     bool has_arguments;
 } fs_awaitable;
@@ -108,6 +109,7 @@ static void drop_arguments(fs_awaitable *a) {
 static void drive_this(fs_awaitable *a, PyObject *inner) {
     PyAsyncMethods *async = Py_TYPE(inner)->tp_as_async;
     a->send = async && async->am_send ? async->am_send : PyIter_Send;
+    a->nested = Py_TYPE(inner) == &fs_awaitable_type;
     Py_XSETREF(a->inner, inner);
 }
 
@@ -223,6 +225,7 @@ static PyObject *disarm(fs_awaitable *a, PyObject *exception) {
 }
 
 static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result);
+static PySendResult raised(fs_awaitable *a, PyObject **result);
 
 /* Go on with a coroutine of recovery's. Steals it. */
 static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **result) {
@@ -308,11 +311,13 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
 }
 
 static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
+    if (FS_UNLIKELY(a->nested) && Py_EnterRecursiveCall(" while awaiting a guarded call")) return raised(a, result);
     a->running = true;
     fs_ticks outer = fs_frame_push(a->deadline);
     PySendResult status = a->send(a->inner, arg, result);
     fs_frame_deadline = outer;
     a->running = false;
+    if (FS_UNLIKELY(a->nested)) Py_LeaveRecursiveCall();
     if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
     if (status == PYGEN_ERROR) return raised(a, result);
     if (FS_UNLIKELY(!a->suspended)) first_suspension(a);
@@ -499,9 +504,8 @@ static int awaitable_clear(PyObject *self) {
     return 0;
 }
 
-static void awaitable_dealloc(PyObject *self) {
+static void dealloc(PyObject *self) {
     fs_awaitable *a = (fs_awaitable *)self;
-    if (a->tracked) PyObject_GC_UnTrack(self);
     if (a->weakrefs) PyObject_ClearWeakRefs(self);
     if (FS_UNLIKELY(a->stage == RUNNING || a->timer)) {
         /* We may be dying while an exception passes through; settling must not disturb it. */
@@ -516,6 +520,19 @@ static void awaitable_dealloc(PyObject *self) {
     a->tracked = false;
     a->suspended = false;
     if (!give_free(a)) PyObject_GC_Del(self);
+}
+
+static void awaitable_dealloc(PyObject *self) {
+    fs_awaitable *a = (fs_awaitable *)self;
+    if (a->tracked) PyObject_GC_UnTrack(self);
+    a->tracked = false;
+    if (FS_LIKELY(!a->nested)) {
+        dealloc(self);
+        return;
+    }
+    Py_TRASHCAN_BEGIN(self, awaitable_dealloc)
+    dealloc(self);
+    Py_TRASHCAN_END
 }
 
 /* What `await` asks first: of the one that waits already there is no second. */

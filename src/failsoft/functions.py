@@ -81,6 +81,7 @@ def dress(wrapper: Any, fn: Any, name: str) -> None:
         value = getattr(fn, attribute, None)
         if isinstance(value, _KINDS.get(attribute, object)) and value is not None:
             looks[attribute] = value
+    looks.setdefault("__doc__", None)  # or the guard's own would show
     if is_coroutine_function(fn):
         function = _function_of(fn)
         looks.update({attribute: getattr(function, attribute, None) for attribute in _LOOKS_LIKE_A_FUNCTION})

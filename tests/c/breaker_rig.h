@@ -16,7 +16,7 @@
 #define WAIT (10 * SECOND)
 #define LEASE (2 * SECOND)
 #define NO_RATE 2.0
-#define LEASE_UNIT (UINT64_C(1) << 14)
+#define LEASE_UNIT UINT64_C(10000)
 
 static fs_arena *arena;
 static fs_change change; /* what the last call below brought about */
