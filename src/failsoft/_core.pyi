@@ -1,10 +1,10 @@
 """The compiled core, as Python sees it. Names with an underscore, and all that `failsoft` does not export, may change."""
 
-from collections.abc import Buffer, Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from types import GenericAlias
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, final, overload
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from .breakers import CircuitBreaker
 from .config import CircuitBreakerConfig, ErrorCategory, FallbackType

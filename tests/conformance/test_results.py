@@ -413,23 +413,21 @@ def test_threads_that_look_at_one_refusal_see_one_error(make: Make) -> None:
     integration = make()
     integration.force_open()
     guarded = integration.guard(lambda: 1)
-    shared = [guarded.outcome()]
-    torn: list[object] = []
+    results = [guarded.outcome() for _ in range(20_000)]
+    start = threading.Barrier(4)
+    seen: list[list[object]] = []
 
-    def look(renews: bool) -> None:
-        for _ in range(20_000):
-            result = shared[0]
-            if result.error is not result.error:
-                torn.append(result)
-            if renews:
-                shared[0] = guarded.outcome()
+    def look() -> None:
+        start.wait(30)
+        seen.append([result.error for result in results])
 
-    threads = [threading.Thread(target=look, args=(number == 0,)) for number in range(4)]
+    threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert not torn
+    assert len(seen) == 4
+    assert sum(len(set(map(id, errors))) > 1 for errors in zip(*seen, strict=True)) == 0
 
 
 def test_a_field_can_be_set_before_others_are_asked_for(make: Make) -> None:
