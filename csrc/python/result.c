@@ -254,14 +254,32 @@ static PyObject *or_none(PyObject *object) { return Py_NewRef(object ? object : 
 
 static PyObject *result_data(PyObject *self, void *Py_UNUSED(closure)) { return or_none(((fs_result *)self)->data); }
 
-static PyObject *result_error(PyObject *object, void *Py_UNUSED(closure)) {
-    fs_result *self = (fs_result *)object;
-    if (self->error && Py_TYPE(self->error) == &fs_refusal_type) {
-        PyObject *error = error_of(Py_NewRef(self->error));
-        if (!error) return NULL;
-        Py_SETREF(self->error, error);
+/* The error in place of its refusal, from the first look on. Making it may let another thread look too, and all who
+ * look see one error: the first to be put there. */
+static PyObject *made_error(fs_result *self) {
+    PyObject *refusal = self->error;
+    if (!refusal || Py_TYPE(refusal) != &fs_refusal_type) return or_none(refusal);
+    PyObject *error = error_of(Py_NewRef(refusal));
+    if (!error) return NULL;
+    if (self->error != refusal) {
+        Py_DECREF(error);
+        return Py_NewRef(self->error);
     }
-    return or_none(self->error);
+    self->error = Py_NewRef(error);
+    Py_DECREF(refusal);
+    return error;
+}
+
+static PyObject *result_error(PyObject *object, void *Py_UNUSED(closure)) {
+#ifdef Py_GIL_DISABLED
+    PyObject *error;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    error = made_error((fs_result *)object);
+    Py_END_CRITICAL_SECTION();
+    return error;
+#else
+    return made_error((fs_result *)object);
+#endif
 }
 
 static PyObject *result_metrics(PyObject *object, void *Py_UNUSED(closure)) {

@@ -54,6 +54,8 @@ class BreakerSummary(Record):
 
 
 def _publish(breaker: Breaker, previous: str, state: str, reason: str | None, generation: int, failures: int) -> None:
+    if previous == state:
+        return  # a reset of a closed breaker: fresh counts, but no transition
     events.publish(
         events.Transition(
             breaker.name, CircuitState(previous), CircuitState(state), generation, reason, failures, time.time()
