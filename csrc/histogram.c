@@ -273,9 +273,11 @@ static uint64_t column_count(const fs_column *column, fs_span_of_time span) {
 
 /* Bring the slices up to date, so that closed and live cells are what the window holds. */
 static void turn_all(fs_series *series) {
-    fs_ns now = fs_now();
     fs_ticks stamp = fs_stamp();
-    FOR_EACH_STRIPE(series, histogram) fs_histogram_turn(histogram, now, stamp);
+    FOR_EACH_STRIPE(series, histogram) {
+        if (fs_slices_due(&histogram->slices, stamp)) fs_histogram_turn(histogram, fs_now(), stamp);
+        fs_histogram_flush(histogram);
+    }
 }
 
 /* Is no stripe turning? And how many turns there have been: a read between two equal answers met none. */
@@ -307,12 +309,15 @@ static uint64_t octave_counts(const fs_series *series, fs_span_of_time span, uin
 
 /* The counts of one octave's cells, over all stripes. */
 static void octave_cells(const fs_series *series, fs_span_of_time span, uint32_t octave, uint64_t *cells) {
-    for (uint32_t cell = 0; cell < FS_CELLS; cell++) cells[cell] = 0;
+    bool first = true;
     FOR_EACH_STRIPE(series, histogram) {
         fs_column *column = column_of(histogram, octave);
         if (!column) continue;
-        for (uint32_t cell = 0; cell < FS_CELLS; cell++) cells[cell] += cell_count(column, span, cell);
+        for (uint32_t cell = 0; cell < FS_CELLS; cell++)
+            cells[cell] = (first ? 0 : cells[cell]) + cell_count(column, span, cell);
+        first = false;
     }
+    for (uint32_t cell = 0; first && cell < FS_CELLS; cell++) cells[cell] = 0;
 }
 
 /* The smallest whole number of values that is at least a share q of n, and at least one. */

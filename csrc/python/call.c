@@ -248,6 +248,7 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
 
 PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *arguments) {
     fs_series_note(guard->series, FS_REJECTED, 1);
+    if (fs_mode_of(mode) == FS_RESULT && !guard->has_fallbacks) return fs_result_refused(guard, now);
     PyObject *refusal = fs_refusal_new(guard, now);
     if (!refusal) return NULL;
     if (fs_mode_of(mode) == FS_ATTEMPT) return attempt_of(FS_REFUSED, refusal, 0, 0);
@@ -257,7 +258,7 @@ PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *argum
         Py_DECREF(refusal);
         return shaped(mode, answer);
     }
-    return fs_mode_of(mode) == FS_RESULT ? fs_result_refused(guard, refusal) : fs_refusal_raise(refusal);
+    return fs_refusal_raise(refusal);
 }
 
 bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit, fs_ns took, PyObject *arguments,

@@ -189,7 +189,7 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
 PyObject *fs_refusal_new(fs_guard *guard, fs_ns now);
 PyObject *fs_refusal_raise(PyObject *refusal);
 PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took);
-PyObject *fs_result_refused(fs_guard *guard, PyObject *refusal);
+PyObject *fs_result_refused(fs_guard *guard, fs_ns now);
 int fs_refusal_error_set(PyObject *type);
 
 #endif

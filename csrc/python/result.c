@@ -7,14 +7,18 @@
 /* ---- Refusal: the numbers of the gate's "no", taken when it was said */
 
 typedef struct {
-    PyObject_HEAD
-    fs_guard *guard;
     fs_ns when;             /* CLOCK_MONOTONIC */
     fs_ns retry_after;      /* FS_FOREVER: nobody knows */
     uint32_t generation;
     uint32_t state;
     uint32_t because;
     uint32_t failures;
+} fs_numbers;
+
+typedef struct {
+    PyObject_HEAD
+    fs_guard *guard;
+    fs_numbers numbers;
 } fs_refusal;
 
 static PyTypeObject *circuit_open_error;
@@ -24,20 +28,30 @@ int fs_refusal_error_set(PyObject *type) {
     return 0;
 }
 
-PyObject *fs_refusal_new(fs_guard *guard, fs_ns now) {
-    fs_refusal *self = PyObject_GC_New(fs_refusal, &fs_refusal_type);
-    if (!self) return NULL;
+static fs_numbers numbers_of(fs_guard *guard, fs_ns now) {
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
+    return (fs_numbers){
+        .when = now,
+        .retry_after = fs_breaker_retry_after(breaker, now),
+        .generation = fs_gate_generation(gate),
+        .state = fs_gate_state(gate),
+        .because = fs_load_relaxed(&breaker->because),
+        .failures = fs_load_relaxed(&breaker->failures),
+    };
+}
+
+static PyObject *refusal_of(fs_guard *guard, fs_numbers numbers) {
+    fs_refusal *self = PyObject_GC_New(fs_refusal, &fs_refusal_type);
+    if (!self) return NULL;
     self->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
-    self->when = now;
-    self->state = fs_gate_state(gate);
-    self->generation = fs_gate_generation(gate);
-    self->because = fs_load_relaxed(&breaker->because);
-    self->failures = fs_load_relaxed(&breaker->failures);
-    self->retry_after = fs_breaker_retry_after(breaker, self->when);
+    self->numbers = numbers;
     PyObject_GC_Track((PyObject *)self);
     return (PyObject *)self;
+}
+
+PyObject *fs_refusal_new(fs_guard *guard, fs_ns now) {
+    return refusal_of(guard, numbers_of(guard, now));
 }
 
 /* The error class around a refusal, without running its __init__. Steals `refusal`. */
@@ -88,20 +102,20 @@ static PyMethodDef refusal_methods[] = {
 };
 
 static PyObject *refusal_retry_after(PyObject *object, void *Py_UNUSED(closure)) {
-    fs_ns wait = ((fs_refusal *)object)->retry_after;
+    fs_ns wait = ((fs_refusal *)object)->numbers.retry_after;
     if (wait == FS_FOREVER) Py_RETURN_NONE;
     return PyFloat_FromDouble((double)wait / 1e9);
 }
 
 static PyObject *refusal_age(PyObject *object, void *Py_UNUSED(closure)) {
-    return PyFloat_FromDouble((double)(fs_now() - ((fs_refusal *)object)->when) / 1e9);
+    return PyFloat_FromDouble((double)(fs_now() - ((fs_refusal *)object)->numbers.when) / 1e9);
 }
 
 static PyMemberDef refusal_members[] = {
-    {"state", T_UINT, offsetof(fs_refusal, state), READONLY, "fs_state of the breaker."},
-    {"because", T_UINT, offsetof(fs_refusal, because), READONLY, "fs_because of its last change."},
-    {"generation", T_UINT, offsetof(fs_refusal, generation), READONLY, "Its generation."},
-    {"failures", T_UINT, offsetof(fs_refusal, failures), READONLY, "Consecutive failures that tripped it."},
+    {"state", T_UINT, offsetof(fs_refusal, numbers.state), READONLY, "fs_state of the breaker."},
+    {"because", T_UINT, offsetof(fs_refusal, numbers.because), READONLY, "fs_because of its last change."},
+    {"generation", T_UINT, offsetof(fs_refusal, numbers.generation), READONLY, "Its generation."},
+    {"failures", T_UINT, offsetof(fs_refusal, numbers.failures), READONLY, "Consecutive failures that tripped it."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -128,13 +142,15 @@ PyTypeObject fs_refusal_type = {
 typedef struct {
     PyObject_HEAD
     PyObject *data;
-    PyObject *error;          /* NULL: none; a Refusal until first asked for */
+    PyObject *error;          /* NULL: none, or not asked for yet: see refused */
     PyObject *guard;          /* NULL: made outside a guard */
     PyObject *fallback_type;  /* NULL: none used */
     PyObject *data_age;       /* NULL: unknown */
     fs_ns took;
+    fs_numbers numbers;       /* of the refusal, if refused */
     uint32_t attempts;
     bool success;
+    bool refused;             /* the error is made of the numbers when somebody looks */
 } fs_result;
 
 #if FS_MANY_WRITERS
@@ -184,14 +200,12 @@ PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took) {
     return (PyObject *)self;
 }
 
-PyObject *fs_result_refused(fs_guard *guard, PyObject *refusal) {
+PyObject *fs_result_refused(fs_guard *guard, fs_ns now) {
     fs_result *self = result_new();
-    if (!self) {
-        Py_DECREF(refusal);
-        return NULL;
-    }
+    if (!self) return NULL;
     self->data = Py_NewRef(Py_None);
-    self->error = refusal;
+    self->refused = true;
+    self->numbers = numbers_of(guard, now);
     self->guard = Py_NewRef((PyObject *)guard);
     PyObject_GC_Track((PyObject *)self);
     return (PyObject *)self;
@@ -254,19 +268,18 @@ static PyObject *or_none(PyObject *object) { return Py_NewRef(object ? object : 
 
 static PyObject *result_data(PyObject *self, void *Py_UNUSED(closure)) { return or_none(((fs_result *)self)->data); }
 
-/* The error in place of its refusal, from the first look on. Making it may let another thread look too, and all who
+/* The error, made of the refusal's numbers at the first look. Making it may let another thread look too, and all who
  * look see one error: the first to be put there. */
 static PyObject *made_error(fs_result *self) {
-    PyObject *refusal = self->error;
-    if (!refusal || Py_TYPE(refusal) != &fs_refusal_type) return or_none(refusal);
-    PyObject *error = error_of(Py_NewRef(refusal));
+    if (self->error || !self->refused || !self->guard) return or_none(self->error);
+    PyObject *refusal = refusal_of((fs_guard *)self->guard, self->numbers);
+    PyObject *error = refusal ? error_of(refusal) : NULL;
     if (!error) return NULL;
-    if (self->error != refusal) {
+    if (self->error) {
         Py_DECREF(error);
         return Py_NewRef(self->error);
     }
     self->error = Py_NewRef(error);
-    Py_DECREF(refusal);
     return error;
 }
 
