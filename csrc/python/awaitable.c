@@ -6,8 +6,9 @@
  *    '--refused--> DONE, or RECOVERING where fallbacks are
  *
  * NEW holds no permit: the gate is passed at the first send, so a coroutine that is never awaited holds nothing up. It
- * joins the garbage collector at its first suspension, when others can first refer to it from a cycle of their own
- * making (a pending task whose loop is dropped); calls that never suspend save that cost. In RECOVERING it drives a
+ * joins the garbage collector at its first suspension, when a cycle can first run through its frame (a pending task whose
+ * loop is dropped), or at birth where an argument or the function could refer to it; calls with neither, numbers and
+ * strings in and a value out, save that cost. In RECOVERING it drives a
  * coroutine of recovery.py instead of the user's. */
 #include "stop.h"
 

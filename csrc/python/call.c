@@ -353,7 +353,6 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     PyObject *exception = value ? NULL : fs_exception_take();
     if (mode != FS_ATTEMPT) arguments = fs_arguments_pack(args, nargsf, kwnames);
     if (exception) {
-        PyErr_Clear();
         fs_exception_put(exception);
         answer = fs_guard_failed(guard, mode, permit, took, end, arguments);
     } else if (!fs_guard_judge(guard, mode, value, permit, took, arguments, &answer)) {

@@ -6,7 +6,6 @@ cdef extern from "failsoft/status.h" nogil:
         FS_OK
         FS_NO_MEMORY
         FS_INVALID
-        FS_STALE
 
 cdef extern from "failsoft/clock.h" nogil:
     ctypedef uint64_t fs_ns

@@ -99,11 +99,11 @@ class Recovery:
         operation: str,
         record: Operation,
         *,
-        failure: Callable[[Any], ErrorCategory | str | None] | None,
+        failure: Callable[[Any], ErrorCategory | str | None] | None = None,
         fallbacks: tuple[Fallback, ...],
         retry: bool,
         idempotent: bool,
-        details: Mapping[str, object] | Callable[..., Mapping[str, object]] | None,
+        details: Mapping[str, object] | Callable[..., Mapping[str, object]] | None = None,
     ) -> None:
         config = integration.config
         self.integration = integration

@@ -151,11 +151,9 @@ class Integration:
                 self,
                 operation,
                 self.record(operation),
-                failure=None,
                 fallbacks=_for_caller(fallbacks),
                 retry=retry,
                 idempotent=idempotent,
-                details=None,
             )
             guard = self._registry.watched(_call, recovery, shared=False)
             if key is None:

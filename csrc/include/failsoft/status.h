@@ -12,7 +12,6 @@ typedef enum {
     FS_OK = 0,
     FS_NO_MEMORY,   /* the arena is full, or the system gave none */
     FS_INVALID,     /* an argument is outside its stated domain */
-    FS_STALE,       /* a handle whose block has been freed */
 } fs_status;
 
 #endif
