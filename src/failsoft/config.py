@@ -175,10 +175,10 @@ def _settle(config: object, room: str, **checks: _Check) -> None:
         object.__setattr__(config, name, check(room + name, getattr(config, name)))
 
 
-_duration = _number(float, _SHORTEST, LONGEST, " of seconds")
+_duration = duration = _number(float, _SHORTEST, LONGEST, " of seconds")
 _wait = _number(float, 0.0, LONGEST, " of seconds")
 _fraction = _number(float, _SHORTEST, 1.0)
-_count = _number(int, 1, _MOST)
+_count = at_least_one = _number(int, 1, _MOST)
 _streak = _number(int, 1, _LONGEST_STREAK)
 
 

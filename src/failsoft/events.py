@@ -11,8 +11,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from .config import CircuitState
+from .config import CircuitState, ErrorCategory, FallbackType, IntegrationType
 from .records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar, overload
+
+    E = TypeVar("E", bound=Record)
 
 QUEUE_MOST = 1024
 """Events waiting for a listener that is slower than they come."""
@@ -30,28 +36,105 @@ class Transition(Record):
     timestamp: float
 
 
-Event = Transition
+class Refusal(Record):
+    """The gate refused a call. `capacity` is the share of calls it lets go while that is what it refused for."""
+
+    integration: str
+    operation: str
+    state: CircuitState
+    reason: str | None
+    retry_after: float | None
+    capacity: float | None
+    timestamp: float
+
+
+class Retry(Record):
+    """Attempt number `attempt` (2 is the first retry) will be made in `delay` seconds, because of `error`.
+
+    `error` is None where `failure=` found fault with a returned value.
+    """
+
+    integration: str
+    operation: str
+    attempt: int
+    delay: float
+    category: ErrorCategory
+    error: BaseException | None
+    timestamp: float
+
+
+class FallbackUsed(Record):
+    """A fallback answered in place of the operation. `data_age` is in seconds, None where unknown."""
+
+    integration: str
+    operation: str
+    type: FallbackType
+    data_age: float | None
+    error: BaseException | None
+    timestamp: float
+
+
+class DegradedChange(Record):
+    """An integration (by name), or all of a type, lets another share of calls go: `capacity` (0 to 1) from now on.
+
+    `reason` is what changed: "circuit_open", "recovering", "recovered", or the reason an operator gave.
+    """
+
+    target: IntegrationType | str
+    capacity: float
+    previous: float
+    reason: str
+    timestamp: float
+
+
+class HealthChange(Record):
+    """A health check found an integration healthy, or no longer so. `error` is the last check's, None if it passed."""
+
+    integration: str
+    healthy: bool
+    consecutive_successes: int
+    consecutive_failures: int
+    error: str | None
+    timestamp: float
+
+
+KINDS = (Transition, Refusal, Retry, FallbackUsed, DegradedChange, HealthChange)
+Event = Transition | Refusal | Retry | FallbackUsed | DegradedChange | HealthChange
 Listener = Callable[[Event], object]
 
-_listeners: tuple[Listener, ...] = ()
+_listeners: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
 _queue: deque[Event] = deque()
 _dropped = 0
 _changing = threading.Lock()  # over _listeners, and the counting of what was dropped
 _delivering = threading.Lock()  # a flag that one thread holds; nobody ever waits for it
 
+if TYPE_CHECKING:
 
-def subscribe(listener: Listener) -> Callable[[], None]:
-    """Call `listener` with every event from now on. Returns the function that ends it."""
+    @overload
+    def subscribe(listener: Listener) -> Callable[[], None]: ...
+    @overload
+    def subscribe(listener: Callable[[E], object], *kinds: type[E]) -> Callable[[], None]: ...
+
+
+def subscribe(listener: Callable[[Any], object], *kinds: type[Record]) -> Callable[[], None]:
+    """Call `listener` with every event from now on, or with those of the given kinds. Returns what ends it.
+
+    unsubscribe = subscribe(print, Transition, HealthChange)
+    """
     global _listeners
     if not callable(listener):
         raise TypeError(f"listener must be callable with one event, got {listener!r}")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise TypeError(f"kinds must be of {', '.join(k.__name__ for k in KINDS)}, got {kind!r}")
+    entry = (listener, kinds or KINDS)
     with _changing:
-        _listeners = (*_listeners, listener)
+        _listeners = (*_listeners, entry)
 
     def unsubscribe() -> None:
         global _listeners
         with _changing:
-            _listeners = tuple(other for other in _listeners if other is not listener)
+            _listeners = tuple(other for other in _listeners if other is not entry)
 
     return unsubscribe
 
@@ -59,6 +142,11 @@ def subscribe(listener: Listener) -> Callable[[], None]:
 def dropped() -> int:
     """How many events found the queue full, since the start of the process."""
     return _dropped
+
+
+def listening(kind: type[Record]) -> bool:
+    """Whether anybody would hear an event of this kind: if not, it need not be made."""
+    return any(kind in kinds for _, kinds in _listeners)
 
 
 def publish(event: Event) -> None:
@@ -81,7 +169,9 @@ def publish(event: Event) -> None:
 def _deliver() -> None:
     while _queue:
         event = _queue.popleft()
-        for listener in _listeners:
+        for listener, kinds in _listeners:
+            if type(event) not in kinds:
+                continue
             try:
                 listener(event)
             except Exception:

@@ -292,7 +292,7 @@ def test_each_opening_is_told_once(
     threads = 4
     told: list[failsoft.events.Transition] = []
     lost = failsoft.events.dropped()
-    unsubscribe = failsoft.events.subscribe(told.append)
+    unsubscribe = failsoft.events.subscribe(told.append, failsoft.events.Transition)
     registry = Registry()
     try:
         call, status = flaky(registry)

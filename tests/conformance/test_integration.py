@@ -48,7 +48,7 @@ def name() -> str:
 def heard() -> Iterator[list[Transition]]:
     """What is published during a test."""
     events: list[Transition] = []
-    unsubscribe = subscribe(events.append)
+    unsubscribe = subscribe(events.append, Transition)
     yield events
     unsubscribe()
 
@@ -601,7 +601,7 @@ def test_transitions_of_async_calls_are_told(make: Make, heard: list[Transition]
 def test_unsubscribing(make: Make, heard: list[Transition]) -> None:
     integration = make()
     seen: list[object] = []
-    unsubscribe = subscribe(seen.append)
+    unsubscribe = subscribe(seen.append, Transition)
     integration.force_open()
     unsubscribe()
     unsubscribe()
@@ -615,7 +615,7 @@ def test_unsubscribing(make: Make, heard: list[Transition]) -> None:
 def test_a_listener_subscribed_twice_is_called_twice_and_unsubscribed_once(make: Make) -> None:
     integration = make()
     seen: list[object] = []
-    first, second = subscribe(seen.append), subscribe(seen.append)
+    first, second = subscribe(seen.append, Transition), subscribe(seen.append, Transition)
     integration.force_open()
     first()
     integration.reset()
@@ -631,7 +631,7 @@ def test_a_faulty_listener_disturbs_nobody(make: Make, heard: list[Transition], 
     def bad(event: object) -> None:
         raise RuntimeError("from a listener")
 
-    ends = [subscribe(bad), subscribe(seen.append)]
+    ends = [subscribe(bad, Transition), subscribe(seen.append, Transition)]
     try:
         with caplog.at_level(logging.ERROR, "failsoft"):
             integration.force_open()
@@ -657,7 +657,7 @@ def test_a_listener_that_causes_events_gets_them_afterwards(make: Make, heard: l
             integration.disable()
         running[0] -= 1
 
-    unsubscribe = subscribe(causes)
+    unsubscribe = subscribe(causes, Transition)
     integration.force_open()
     unsubscribe()
     assert depth == [1, 1]
@@ -670,7 +670,7 @@ def test_a_listener_is_let_go(make: Make) -> None:
 
     listener = Listener()
     reference = weakref.ref(listener)
-    unsubscribe = subscribe(listener)
+    unsubscribe = subscribe(listener, Transition)
     make().force_open()
     unsubscribe()
     del listener, unsubscribe
@@ -689,7 +689,7 @@ def test_a_queue_that_is_full_drops_and_counts(make: Make) -> None:
             for turn in range(failsoft.events.QUEUE_MOST + 10):
                 (integration.metrics_only if turn % 2 else integration.disable)()
 
-    unsubscribe = subscribe(slow)
+    unsubscribe = subscribe(slow, Transition)
     integration.force_open()
     unsubscribe()
     assert failsoft.events.dropped() == before + 10

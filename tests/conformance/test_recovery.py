@@ -1171,7 +1171,7 @@ def test_listeners_that_raise_change_nothing(way: Way, make: Make, clock: FakeCl
     def bad(event: object) -> None:
         raise RuntimeError("from a listener")
 
-    unsubscribe = failsoft.events.subscribe(bad)
+    unsubscribe = failsoft.events.subscribe(bad, failsoft.events.Transition)
     try:
         with caplog.at_level(logging.CRITICAL, "failsoft"), pytest.raises(ConnectionError) as caught:
             way.run(way.guard(integration, Calls(clock, GONE)))
@@ -1193,7 +1193,7 @@ def test_a_listener_may_call_the_guard(way: Way, make: Make, clock: FakeClock) -
         if event.state is CircuitState.OPEN:
             integration.reset()
 
-    unsubscribe = failsoft.events.subscribe(call)
+    unsubscribe = failsoft.events.subscribe(call, failsoft.events.Transition)
     try:
         with pytest.raises(ConnectionError):
             way.run(way.guard(integration, Calls(clock, GONE)))

@@ -27,7 +27,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        unsubscribe = events.subscribe(self._note)
+        unsubscribe = events.subscribe(self._note, events.Transition)
         try:
             yield
         finally:
