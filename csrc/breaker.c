@@ -25,7 +25,8 @@ fs_status fs_breaker_check(const fs_breaker_config *config) {
                   config->success_threshold <= FS_COUNT_MOST && config->half_open_most >= 1 &&
                   config->half_open_most <= FS_PROBES_MOST && config->minimum_calls >= 1 &&
                   config->last <= FS_LAST_MOST;
-    bool times = config->reset_most >= config->reset_timeout && config->lease > 0;
+    bool times = config->reset_most >= config->reset_timeout && config->lease > 0 &&
+                 (config->ramp == 0 || config->ramp_from < FS_ALL);
     return numbers && counts && times ? FS_OK : FS_INVALID;
 }
 
@@ -35,11 +36,16 @@ fs_breaker *fs_breaker_take(fs_arena *arena, const fs_breaker_config *config, fs
     breaker->config = *config;
     breaker->changed = now;
     breaker->salt = fs_rng_entropy();
+    breaker->share = FS_ALL;
+    breaker->dial = FS_DIAL_START;
     fs_store_release(&breaker->gate, gate_of(1, 0, config->last ? FS_GATE_WATCHED : 0, FS_CLOSED_STATE));
     return breaker;
 }
 
-void fs_breaker_free(fs_breaker *breaker) { fs_arena_free(&breaker->block); }
+void fs_breaker_free(fs_breaker *breaker) {
+    if (!(fs_breaker_gate(breaker) & FS_GATE_MOVED)) fs_recorder_free(&breaker->recorder, &breaker->block);
+    fs_arena_free(&breaker->block);
+}
 
 static fs_series *first_series(const fs_breaker *breaker) {
     fs_span span = fs_load_acquire(&breaker->series);
@@ -123,12 +129,11 @@ static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint32_t re
 
 static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
 
-/* Store the end of the wait of the generation after `from`. Whoever swaps the gate from `from` to OPEN has done this
+/* Store the end of the wait, or the ramp, of the generation after `from`. Whoever swaps the gate from `from` has done this
  * before, or somebody else of the same mind has. Who was held up after looking at the gate changes nothing: an opening
  * in between has changed the word under him, and without one nobody reads it. */
-static void publish_wait(fs_breaker *breaker, uint64_t from, uint32_t reopenings, fs_ns now) {
+static void publish_end(fs_breaker *breaker, uint64_t from, fs_ns end) {
     uint32_t generation = fs_gate_generation(from) + 1;
-    fs_ns end = fs_ns_add(now, wait_of(breaker, generation, reopenings));
     uint64_t us = least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST);
     uint64_t word = us << 16 | (generation & 0xffff);
     uint64_t held = fs_load_acquire(&breaker->until);
@@ -142,6 +147,12 @@ static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t
                  uint32_t failures, fs_ns now) {
     fs_store_relaxed(&breaker->because, (uint32_t)because);
     fs_store_relaxed(&breaker->changed, now);
+    fs_decision decision = {
+        .first = now, .generation = fs_gate_generation(to), .kind = FS_TRANSITION, .because = (uint8_t)because,
+        .state = (uint8_t)fs_gate_state(to), .detail = (uint8_t)fs_gate_state(from),
+    };
+    if (fs_gate_state(to) == FS_OPEN) decision.number = (double)fs_breaker_retry_after(breaker, now) / 1e9;
+    fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
     *change = (fs_change){fs_gate_state(from), fs_gate_state(to), because, fs_gate_generation(to), failures};
 }
 
@@ -150,9 +161,12 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
                    fs_change *change) {
     uint64_t from = *gate;
     uint32_t generation = fs_gate_generation(from) + 1;
-    uint64_t to = gate_of(generation, count, flags_of(from), state);
+    bool ramps = because == FS_BECAUSE_RECOVERED && breaker->config.ramp != 0;
+    uint64_t flags = (flags_of(from) & ~FS_GATE_RAMPING) | (ramps ? FS_GATE_RAMPING : 0);
+    uint64_t to = gate_of(generation, count, flags, state);
     uint32_t reopenings = fs_load_relaxed(&breaker->reopenings) + (because == FS_BECAUSE_PROBE_FAILED);
-    if (state == FS_OPEN) publish_wait(breaker, from, reopenings, now);
+    if (state == FS_OPEN) publish_end(breaker, from, fs_ns_add(now, wait_of(breaker, generation, reopenings)));
+    if (ramps) publish_end(breaker, from, fs_ns_add(now, breaker->config.ramp));
     /* Before the gate, so that the first outcome after it meets fresh windows. While not CLOSED nobody reads them. */
     if (state == FS_CLOSED_STATE) restart_windows(breaker);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
@@ -207,19 +221,55 @@ void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow) {
     if (slow) fs_add_relaxed(&breaker->before.slow, 1);
 }
 
-fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change) {
+static uint64_t share_at(const fs_breaker *breaker, uint64_t gate, fs_ns now) {
+    uint64_t share = gate & FS_GATE_LIMITED ? fs_load_relaxed(&breaker->share) : FS_ALL;
+    if (!(gate & FS_GATE_RAMPING)) return share;
+    fs_ns ramp = breaker->config.ramp, left = least(since(until_ns(fs_load_acquire(&breaker->until)), now), ramp);
+    if (ramp == 0 || left == 0) return share;
+    double missing = (double)(FS_ALL - breaker->config.ramp_from) * ((double)left / (double)ramp);
+    return least(share, FS_ALL - (uint64_t)missing);
+}
+
+uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now) {
+    return share_at(breaker, fs_breaker_gate(breaker), now);
+}
+
+/* The ramp is over: whoever takes its mark away tells. */
+static void end_ramp(fs_breaker *breaker, uint64_t gate, fs_ns now, fs_change *change) {
+    if (since(until_ns(fs_load_acquire(&breaker->until)), now) != 0) return;
+    uint64_t seen = gate;
+    if (!fs_cas(&breaker->gate, &seen, gate & ~FS_GATE_RAMPING)) return;
+    fs_state state = fs_gate_state(gate);
+    fs_decision decision = {
+        .first = now, .number = fs_capacity_of(share_at(breaker, gate & ~FS_GATE_RAMPING, now)),
+        .generation = fs_gate_generation(gate), .kind = FS_CAPACITY, .because = FS_BECAUSE_RAMPED, .state = (uint8_t)state,
+    };
+    fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
+    *change = (fs_change){state, state, FS_BECAUSE_RAMPED, fs_gate_generation(gate), 0};
+}
+
+/* A call through a gate that lets calls go, if there is room for it. */
+static fs_permit admitted(fs_breaker *breaker, uint64_t gate, fs_ns now, fs_change *change) {
+    if (!(gate & (FS_GATE_LIMITED | FS_GATE_RAMPING))) return fs_permit_of(gate);
+    if (gate & FS_GATE_RAMPING) end_ramp(breaker, gate, now, change);
+    uint64_t share = share_at(breaker, gate, now);
+    return share >= FS_ALL || fs_dial_admits(&breaker->dial, share) ? fs_permit_of(gate) : FS_NO_ROOM;
+}
+
+static fs_permit acquire(fs_breaker *breaker, fs_ns reserved, fs_ns now, fs_change *change) {
     uint64_t gate = fs_breaker_gate(breaker);
     for (;;) switch (fs_gate_state(gate)) {
         case FS_CLOSED_STATE:
         case FS_DISABLED:
         case FS_METRICS_ONLY:
-            return fs_permit_of(gate);
+            return admitted(breaker, gate, now, change);
         case FS_OPEN:
-            if (now < until_ns(fs_load_acquire(&breaker->until))) return 0;
+            if (now < fs_ns_add(until_ns(fs_load_acquire(&breaker->until)), reserved)) return 0;
             if (become(breaker, &gate, FS_HALF_OPEN, 0, FS_BECAUSE_WAIT_OVER, now, change))
                 gate = fs_breaker_gate(breaker);
             continue;
         case FS_HALF_OPEN: {
+            if (reserved && now < fs_ns_add(until_ns(fs_load_acquire(&breaker->until)), reserved)) return 0;
             fs_permit permit = take_lease(breaker, gate, now);
             uint64_t after = fs_breaker_gate(breaker);
             if (fs_gate_generation(after) == fs_gate_generation(gate)) return permit;
@@ -232,6 +282,31 @@ fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change) 
         case FS_STATES:
             return 0;
         }
+}
+
+fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change) {
+    return acquire(breaker, fs_load_relaxed(&breaker->reserved), now, change);
+}
+
+fs_permit fs_breaker_probe(fs_breaker *breaker, fs_ns now, fs_change *change) {
+    return acquire(breaker, 0, now, change);
+}
+
+void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved) { fs_store_relaxed(&breaker->reserved, reserved); }
+
+void fs_breaker_limit(fs_breaker *breaker, uint64_t share) {
+    if (share < FS_ALL) {
+        fs_store_relaxed(&breaker->share, share);
+        fs_or_relaxed(&breaker->gate, FS_GATE_LIMITED);
+    } else {
+        fs_and_relaxed(&breaker->gate, ~FS_GATE_LIMITED);
+        fs_store_relaxed(&breaker->share, FS_ALL);
+    }
+}
+
+void fs_breaker_note(fs_breaker *breaker, fs_decision *decision) {
+    decision->generation = fs_gate_generation(fs_breaker_gate(breaker));
+    fs_recorder_note(&breaker->recorder, &breaker->block, decision);
 }
 
 /* Write an outcome into the count window where one is configured. */
@@ -346,7 +421,10 @@ void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *st
         .generation = fs_gate_generation(gate),
         .retry_after = fs_breaker_retry_after(breaker, now),
         .changed = fs_load_relaxed(&breaker->changed),
+        .share = share_at(breaker, gate, now),
     };
+    bool refuses = status->state == FS_OPEN || status->state == FS_HALF_OPEN || status->state == FS_FORCED_OPEN;
+    if (refuses) status->share = 0;
     bool tripped = status->state == FS_OPEN || status->state == FS_HALF_OPEN;
     status->failures = counting(gate) ? fs_gate_count(gate) : tripped ? fs_load_relaxed(&breaker->failures) : 0;
     for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++)
@@ -354,14 +432,17 @@ void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *st
     window_totals(breaker, now, &status->totals);
 }
 
-fs_breaker *fs_breaker_move(fs_breaker *breaker) {
+fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config) {
     fs_breaker *heir = (fs_breaker *)(void *)fs_arena_alloc(fs_arena_of(&breaker->block), sizeof *heir);
     if (!heir) return NULL;
     memcpy((char *)heir + sizeof heir->block, (char *)breaker + sizeof breaker->block,
            sizeof *heir - sizeof heir->block);
+    if (config) heir->config = *config;
     fs_series *series = first_series(breaker);
     heir->series = series ? fs_arena_span(&heir->block, &series->block) : 0;
+    fs_recorder_move(&heir->recorder, &breaker->block, &heir->block);
     /* The mark makes every permit's gate unequal, so each call that is out looks again when it ends. */
-    fs_store_release(&heir->gate, fs_or_relaxed(&breaker->gate, FS_GATE_MOVED));
+    uint64_t gate = fs_or_relaxed(&breaker->gate, FS_GATE_MOVED) & ~FS_GATE_WATCHED;
+    fs_store_release(&heir->gate, gate | (heir->config.last ? FS_GATE_WATCHED : 0));
     return heir;
 }

@@ -249,6 +249,17 @@ static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
     return answer ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
+/* Keep a value for a fallback to serve. The arguments are still here: there is one. */
+static void remember(fs_awaitable *a, PyObject *value, fs_ticks stamp) {
+    if (!a->has_arguments) return;
+    Py_ssize_t named = a->names ? PyTuple_GET_SIZE(a->names) : 0;
+    if (a->packed)
+        fs_guard_remember(a->guard, ((PyTupleObject *)a->packed)->ob_item,
+                          (size_t)(PyTuple_GET_SIZE(a->packed) - named), a->names, value, stamp);
+    else
+        fs_guard_remember(a->guard, a->stash, a->positional, a->names, value, stamp);
+}
+
 /* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
 static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, fs_ticks stamp, PyObject **result) {
     if (a->timer) Py_XDECREF(disarm(a, NULL));
@@ -263,6 +274,7 @@ static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, 
             return final ? done(a, answer, result) : recover(a, answer, result);
         }
     }
+    if (a->guard->memory && took < a->guard->timeout) remember(a, value, stamp);
     return done(a, fs_guard_succeeded(a->guard, a->mode, value, a->permit, a->gate, took, stamp), result);
 }
 
@@ -283,6 +295,7 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
     if (FS_UNLIKELY((took >= a->limit) | (fs_breaker_gate(guard->breaker) != a->gate) | due))
         return finished_slow(a, value, took, stamp, result);
     fs_histogram_defer(histogram, took);
+    if (FS_UNLIKELY(guard->memory != NULL)) remember(a, value, stamp);
     end(a);
     *result = value;
     return PYGEN_RETURN;
@@ -331,11 +344,11 @@ static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status
     fs_ns now;
     a->limit = 0;
     a->permit = fs_guard_admit(guard, &a->gate, &now);
-    if (a->permit) return true;
+    if (fs_permit_granted(a->permit)) return true;
     a->start = fs_stamp();
     discard_inner(a);
     PyObject *arguments = arguments_of(a);
-    PyObject *answer = fs_guard_refused(guard, a->mode, now, arguments);
+    PyObject *answer = fs_guard_refused(guard, a->mode, a->permit, now, arguments);
     Py_XDECREF(arguments);
     bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
     *status = final ? done(a, answer, result) : recover(a, answer, result);

@@ -5,13 +5,18 @@
 
 /* Names of what is called in recovery.py, made once. */
 static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_async, *name_judged,
-    *name_judged_async, *name_announce;
+    *name_judged_async, *name_announce, *name_refusal_seen;
+
+bool fs_refusals_heard;
+
+/* A guard tells of its refusals at the first of each generation, and then this often. */
+#define FS_TELL_EVERY (60 * FS_NS_PER_SECOND)
 
 int fs_call_setup(void) {
     struct { PyObject **name; const char *text; } all[] = {
         {&name_failed, "failed"},   {&name_failed_async, "failed_async"},   {&name_refused, "refused"},
         {&name_judged, "judged"},   {&name_refused_async, "refused_async"}, {&name_judged_async, "judged_async"},
-        {&name_announce, "_announce"},
+        {&name_announce, "_announce"},  {&name_refusal_seen, "refusal_seen"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (!(*all[i].name = PyUnicode_InternFromString(all[i].text))) return -1;
@@ -43,7 +48,7 @@ void fs_exception_put(PyObject *exception) {
 
 /* Something of ours has raised where a caller's result is at stake: say so once, and let the caller's result be. An
  * interrupt is not lost: it comes back at the next chance. */
-static void report_and_clear(PyObject *where) {
+void fs_report_and_clear(PyObject *where) {
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
         PyErr_Clear();
         PyErr_SetInterrupt();
@@ -85,7 +90,7 @@ static void announce(fs_guard *guard, const fs_change *change) {
     PyObject *done = NULL;
     if (parts[1] && parts[2] && parts[3] && parts[4] && parts[5])
         done = PyObject_VectorcallMethod(name_announce, parts, 6, NULL);
-    if (!done) report_and_clear(guard->owner);
+    if (!done) fs_report_and_clear(guard->owner);
     Py_XDECREF(done);
     for (int i = 1; i < 6; i++) Py_XDECREF(parts[i]);
 }
@@ -246,10 +251,38 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
     return NULL;
 }
 
-PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *arguments) {
+/* The flight recorder's entry of a refusal. */
+static void note_refusal(fs_guard *guard, fs_permit permit, fs_ns now) {
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    fs_decision decision = {
+        .first = now, .operation = guard->series->name, .kind = permit == FS_NO_ROOM ? FS_LIMIT : FS_REFUSAL,
+        .because = (uint8_t)fs_load_relaxed(&breaker->because), .state = (uint8_t)fs_gate_state(fs_breaker_gate(breaker)),
+    };
+    if (permit == FS_NO_ROOM) decision.number = fs_capacity_of(fs_breaker_share(breaker, now));
+    fs_breaker_note(breaker, &decision);
+}
+
+/* Let recovery publish and log a refusal. */
+static void tell_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now) {
+    guard->tell_at = fs_ns_add(now, FS_TELL_EVERY);
+    guard->told = fs_gate_generation(fs_breaker_gate(fs_guard_breaker(guard)));
+    PyObject *parts[4] = {guard->recovery, (PyObject *)guard, PyLong_FromLong(fs_mode_of(mode)),
+                          fs_refusal_new(guard, permit, now)};
+    PyObject *done = NULL;
+    if (parts[2] && parts[3]) done = PyObject_VectorcallMethod(name_refusal_seen, parts, 4, NULL);
+    if (!done) fs_report_and_clear(guard->recovery);
+    Py_XDECREF(done);
+    Py_XDECREF(parts[2]);
+    Py_XDECREF(parts[3]);
+}
+
+PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments) {
     fs_series_note(guard->series, FS_REJECTED, 1);
-    if (fs_mode_of(mode) == FS_RESULT && !guard->has_fallbacks) return fs_result_refused(guard, now);
-    PyObject *refusal = fs_refusal_new(guard, now);
+    note_refusal(guard, permit, now);
+    bool news = now >= guard->tell_at || guard->told != fs_gate_generation(fs_breaker_gate(guard->breaker));
+    if (FS_UNLIKELY(news | fs_refusals_heard)) tell_refusal(guard, mode, permit, now);
+    if (fs_mode_of(mode) == FS_RESULT && !guard->has_fallbacks) return fs_result_refused(guard, permit, now);
+    PyObject *refusal = fs_refusal_new(guard, permit, now);
     if (!refusal) return NULL;
     if (fs_mode_of(mode) == FS_ATTEMPT) return attempt_of(FS_REFUSED, refusal, 0, 0);
     if (guard->has_fallbacks) {
@@ -264,7 +297,7 @@ PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *argum
 bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit, fs_ns took, PyObject *arguments,
                     PyObject **answer) {
     PyObject *category = PyObject_CallOneArg(guard->judge, value);
-    if (!category) report_and_clear(guard->judge);
+    if (!category) fs_report_and_clear(guard->judge);
     if (!category || category == Py_None) {
         Py_XDECREF(category);
         return false;
@@ -323,10 +356,10 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     fs_ns now;
     fs_permit permit = fs_guard_admit(guard, &gate, &now);
     PyObject *arguments = NULL, *answer = NULL;
-    if (FS_UNLIKELY(permit == 0)) {
+    if (FS_UNLIKELY(!fs_permit_granted(permit))) {
         if (guard->has_fallbacks && mode != FS_ATTEMPT && !(arguments = fs_arguments_pack(args, nargsf, kwnames)))
             return NULL;
-        answer = fs_guard_refused(guard, mode, now, arguments);
+        answer = fs_guard_refused(guard, mode, permit, now, arguments);
         Py_XDECREF(arguments);
         return answer;
     }
@@ -342,12 +375,14 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     fs_frame_deadline = outer;
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);
-    if (value && !guard->judge && !fs_is_awaitable(value))
+    if (value && !guard->judge && !fs_is_awaitable(value)) {
+        if (guard->memory && took < guard->timeout) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
         return fs_guard_succeeded(guard, mode, value, permit, gate, took, end);
+    }
     if (value && fs_is_awaitable(value)) {
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
         fs_breaker_ignore(fs_guard_breaker(guard), permit);
-        guard->hands_over = true;
+        guard->hands_over = guard->skip == 0;
         return fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
     }
     PyObject *exception = value ? NULL : fs_exception_take();
@@ -356,6 +391,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
         fs_exception_put(exception);
         answer = fs_guard_failed(guard, mode, permit, took, end, arguments);
     } else if (!fs_guard_judge(guard, mode, value, permit, took, arguments, &answer)) {
+        if (guard->memory) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
         answer = fs_guard_succeeded(guard, mode, Py_NewRef(value), permit, gate, took, end);
     }
     Py_XDECREF(value);

@@ -1,4 +1,4 @@
-#include "guard.h"
+#include "table.h"
 
 #include <structmember.h>
 
@@ -22,7 +22,8 @@ static vectorcallfunc no_entry;
 
 /* The hot path. Four questions are asked of a call that came back, all at once, since "no" to each is the rule: was it
  * long enough to tell (or negative: the clock jumped); has the gate changed; is the slice over; is the value awaitable. */
-static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self, PyObject *const *args, size_t nargsf,
+                                                                  PyObject *kwnames, const bool remembers) {
     fs_guard *guard = (fs_guard *)self;
     uint64_t gate = fs_breaker_gate(guard->breaker);
     if (FS_UNLIKELY(!fs_gate_clear(gate))) return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
@@ -50,13 +51,29 @@ static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf
     if (FS_UNLIKELY((took >= guard->limit) | (fs_breaker_gate(guard->breaker) != gate) | due)) goto slow;
     if (FS_UNLIKELY(fs_is_awaitable(value))) goto slow;
     fs_histogram_defer(histogram, took);
+    if (remembers) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
     return value;
 slow:
     if (fs_is_awaitable(value)) {
-        guard->hands_over = true;
+        guard->hands_over = guard->skip == 0; /* who is told what to call cannot know what it will give next */
         return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
     }
+    if (remembers && took < guard->timeout) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
     return fs_guard_succeeded(guard, FS_RAISE, value, fs_permit_of(gate), gate, took, end);
+}
+
+static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    return call_clear(self, args, nargsf, kwnames, false);
+}
+
+/* Each success is kept for a fallback to serve. */
+static PyObject *guard_call_remembering(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    return call_clear(self, args, nargsf, kwnames, true);
+}
+
+/* The call goes to the guard of its key, or waits for one like it. */
+static PyObject *guard_call_routed(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    return fs_guard_route((fs_guard *)self, FS_RAISE, args, nargsf, kwnames);
 }
 
 /* Values are judged (failure=), so that each call has something to ask. */
@@ -76,8 +93,22 @@ static PyObject *guard_call_disabled(PyObject *self, PyObject *const *args, size
 }
 
 static vectorcallfunc entry_of(const fs_guard *guard) {
+    if (guard->dedupe || guard->key) return guard_call_routed;
     if (guard->async) return async_guard_call;
-    return guard->judge ? guard_call_judged : guard_call;
+    if (guard->judge) return guard_call_judged;
+    return guard->memory ? guard_call_remembering : guard_call;
+}
+
+void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after) {
+    fs_guard *guard = (fs_guard *)object;
+    fs_ns told = timeout < slow ? timeout : slow;
+    fs_store_relaxed(&guard->timeout, timeout);
+    fs_store_relaxed(&guard->overall, overall);
+    fs_store_relaxed(&guard->slow, slow);
+    fs_store_relaxed(&guard->cancel_after, cancel_after);
+    fs_store_relaxed(&guard->reach, timeout < overall ? timeout : overall);
+    /* Where each value has to be looked at, each call has something to tell. */
+    fs_store_relaxed(&guard->limit, guard->judge ? 0 : told < FS_VALUE_MOST ? told : FS_VALUE_MOST);
 }
 
 int fs_guard_disable(PyObject *guard, bool disabled) {
@@ -122,28 +153,32 @@ PyObject *fs_guard_new(const fs_guard_setup *setup) {
 #if !FS_MANY_WRITERS
     self->histogram = &idle_histogram;
 #endif
-    self->timeout = setup->timeout;
-    self->overall = setup->overall;
-    self->slow = setup->slow;
-    fs_ns told = setup->timeout < setup->slow ? setup->timeout : setup->slow;
-    self->limit = told < FS_VALUE_MOST ? told : FS_VALUE_MOST;
-    self->reach = setup->timeout < setup->overall ? setup->timeout : setup->overall;
     self->owner = Py_NewRef(setup->owner);
     self->operation = Py_NewRef(setup->operation);
     self->recovery = Py_NewRef(setup->recovery);
     self->judge = Py_XNewRef(setup->judge);
-    if (setup->judge) self->limit = 0; /* every value has to be looked at */
+    self->memory_key = Py_XNewRef(setup->memory_key);
+    self->memory_most = setup->memory_most;
+    self->dedupe = Py_XNewRef(setup->dedupe);
+    self->key = Py_XNewRef(setup->key);
+    self->shards_most = setup->shards_most;
+    self->skip = setup->skip;
     self->async = setup->async;
     self->keeps_arguments = setup->keeps_arguments;
     self->has_fallbacks = setup->has_fallbacks;
     self->has_closure = setup->has_closure;
-    self->cancel_after = setup->cancel_after;
-    fs_guard_disable((PyObject *)self, setup->disabled);
+    fs_guard_retime((PyObject *)self, setup->timeout, setup->overall, setup->slow, setup->cancel_after);
     PyObject_GC_Track((PyObject *)self);
+    if (setup->memory_most && !(self->memory = PyDict_New())) goto failed;
+    if (setup->key && !(self->shards = PyDict_New())) goto failed;
+    fs_guard_disable((PyObject *)self, setup->disabled);
 #if FS_MANY_WRITERS
     if (setup->immortal) make_shareable((PyObject *)self);
 #endif
     return (PyObject *)self;
+failed:
+    Py_DECREF(self);
+    return NULL;
 }
 
 static void guard_dealloc(PyObject *object) {
@@ -155,6 +190,11 @@ static void guard_dealloc(PyObject *object) {
     Py_CLEAR(self->operation);
     Py_CLEAR(self->recovery);
     Py_CLEAR(self->judge);
+    Py_CLEAR(self->memory);
+    Py_CLEAR(self->memory_key);
+    Py_CLEAR(self->dedupe);
+    Py_CLEAR(self->key);
+    Py_CLEAR(self->shards);
     Py_CLEAR(self->dict);
     PyObject_GC_Del(object);
 }
@@ -166,14 +206,22 @@ static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->operation);
     Py_VISIT(self->recovery);
     Py_VISIT(self->judge);
+    Py_VISIT(self->memory);
+    Py_VISIT(self->memory_key);
+    Py_VISIT(self->dedupe);
+    Py_VISIT(self->key);
+    Py_VISIT(self->shards);
     Py_VISIT(self->dict);
     return 0;
 }
 
 /* A finaliser elsewhere in a dying cycle may still call the guard, so it keeps all it needs to be called. Every cycle
- * through fn or recovery also passes through a dict or a closure, which break it. */
+ * through fn or recovery also passes through a dict or a closure, which break it. What it has kept can go. */
 static int guard_clear(PyObject *object) {
-    Py_CLEAR(((fs_guard *)object)->dict);
+    fs_guard *self = (fs_guard *)object;
+    Py_CLEAR(self->dict);
+    Py_CLEAR(self->memory);
+    Py_CLEAR(self->shards);
     return 0;
 }
 
@@ -192,7 +240,42 @@ static PyObject *guard_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 static PyObject *guard_outcome(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    return fs_guard_run((fs_guard *)self, FS_RESULT, FS_FOREVER, args, (size_t)nargs, kwnames);
+    fs_guard *guard = (fs_guard *)self;
+    if (FS_UNLIKELY(guard->dedupe || guard->key)) return fs_guard_route(guard, FS_RESULT, args, (size_t)nargs, kwnames);
+    return fs_guard_run(guard, FS_RESULT, FS_FOREVER, args, (size_t)nargs, kwnames);
+}
+
+/* A call's arguments as recovery holds them, laid out for a vectorcall. Both containers were made by us and are not
+ * shared with user code, so borrowed items stay. */
+typedef struct {
+    PyObject **args;
+    Py_ssize_t count;
+    PyObject *names;
+} fs_flat;
+
+static bool flatten(fs_flat *flat, PyObject *args, PyObject *kwargs) {
+    Py_ssize_t named = PyDict_GET_SIZE(kwargs);
+    flat->count = PyTuple_GET_SIZE(args);
+    flat->args = PyMem_New(PyObject *, (size_t)(flat->count + named) + 1);
+    flat->names = named ? PyTuple_New(named) : NULL;
+    if (!flat->args || (named && !flat->names)) {
+        PyMem_Free(flat->args);
+        Py_XDECREF(flat->names);
+        PyErr_NoMemory();
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < flat->count; i++) flat->args[i] = PyTuple_GET_ITEM(args, i);
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0, i = 0; PyDict_Next(kwargs, &at, &key, &value); i++) {
+        PyTuple_SET_ITEM(flat->names, i, Py_NewRef(key));
+        flat->args[flat->count + i] = value;
+    }
+    return true;
+}
+
+static void flat_free(fs_flat *flat) {
+    PyMem_Free(flat->args);
+    Py_XDECREF(flat->names);
 }
 
 /* (kind, payload, permit, ns) of one attempt that must end by the CLOCK_MONOTONIC time `until` (ns; 0: no bound). */
@@ -200,25 +283,57 @@ static PyObject *guard_attempt(PyObject *self, PyObject *arguments) {
     unsigned long long until;
     PyObject *args, *kwargs;
     if (!PyArg_ParseTuple(arguments, "KO!O!:_attempt", &until, &PyTuple_Type, &args, &PyDict_Type, &kwargs)) return NULL;
-    Py_ssize_t count = PyTuple_GET_SIZE(args), named = PyDict_GET_SIZE(kwargs);
-    PyObject **flat = PyMem_New(PyObject *, (size_t)(count + named) + 1);
-    PyObject *names = named ? PyTuple_New(named) : NULL;
-    if (!flat || (named && !names)) {
-        PyMem_Free(flat);
-        Py_XDECREF(names);
-        return PyErr_NoMemory();
-    }
-    /* Both containers were made by us and are not shared with user code, so borrowed items stay. */
-    for (Py_ssize_t i = 0; i < count; i++) flat[i] = PyTuple_GET_ITEM(args, i);
-    PyObject *key, *value;
-    for (Py_ssize_t at = 0, i = 0; PyDict_Next(kwargs, &at, &key, &value); i++) {
-        PyTuple_SET_ITEM(names, i, Py_NewRef(key));
-        flat[count + i] = value;
-    }
-    PyObject *answer = fs_guard_run((fs_guard *)self, FS_ATTEMPT, until ? until : FS_FOREVER, flat, (size_t)count, names);
-    PyMem_Free(flat);
-    Py_XDECREF(names);
+    fs_flat flat;
+    if (!flatten(&flat, args, kwargs)) return NULL;
+    PyObject *answer = fs_guard_run((fs_guard *)self, FS_ATTEMPT, until ? until : FS_FOREVER, flat.args,
+                                    (size_t)flat.count, flat.names);
+    flat_free(&flat);
     return answer;
+}
+
+/* A whole call past the de-duplication. */
+static PyObject *guard_once(PyObject *self, PyObject *arguments) {
+    int mode;
+    PyObject *args, *kwargs;
+    fs_flat flat;
+    if (!PyArg_ParseTuple(arguments, "iO!O!:_once", &mode, &PyTuple_Type, &args, &PyDict_Type, &kwargs)) return NULL;
+    if (!flatten(&flat, args, kwargs)) return NULL;
+    PyObject *answer = fs_guard_once((fs_guard *)self, (fs_mode)mode, flat.args, (size_t)flat.count, flat.names);
+    flat_free(&flat);
+    return answer;
+}
+
+static PyObject *guard_remember(PyObject *self, PyObject *arguments) {
+    PyObject *args, *kwargs, *value;
+    fs_flat flat;
+    if (!PyArg_ParseTuple(arguments, "O!O!O:_remember", &PyTuple_Type, &args, &PyDict_Type, &kwargs, &value)) return NULL;
+    if (!flatten(&flat, args, kwargs)) return NULL;
+    fs_guard_remember((fs_guard *)self, flat.args, (size_t)flat.count, flat.names, value, fs_stamp());
+    flat_free(&flat);
+    Py_RETURN_NONE;
+}
+
+static PyObject *guard_recall(PyObject *self, PyObject *arguments) {
+    PyObject *args, *kwargs;
+    fs_flat flat;
+    if (!PyArg_ParseTuple(arguments, "O!O!:_recall", &PyTuple_Type, &args, &PyDict_Type, &kwargs)) return NULL;
+    if (!flatten(&flat, args, kwargs)) return NULL;
+    PyObject *answer = fs_guard_recall((fs_guard *)self, flat.args, (size_t)flat.count, flat.names);
+    flat_free(&flat);
+    return answer;
+}
+
+/* The guards made for keys so far, by key. */
+static PyObject *guard_shards(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *shards = ((fs_guard *)self)->shards, *found = PyDict_New(), *key, *entry;
+    if (!shards || !found) return found;
+    PyObject *copy = PyDict_Copy(shards); /* others may add to it meanwhile */
+    bool done = copy != NULL;
+    for (Py_ssize_t at = 0; done && PyDict_Next(copy, &at, &key, &entry);)
+        done = PyDict_SetItem(found, key, ((fs_entry *)entry)->value) == 0;
+    Py_XDECREF(copy);
+    if (!done) Py_CLEAR(found);
+    return found;
 }
 
 /* Say how an attempt ended that `_attempt` or a handler has left open. */
@@ -236,9 +351,9 @@ static PyObject *guard_metrics(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 /* The gate's "no" as it stands, for what is refused outside a call. */
-static PyObject *guard_refuse(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+static PyObject *guard_refuse(PyObject *self, PyObject *permit) {
     fs_series_note(((fs_guard *)self)->series, FS_REJECTED, 1);
-    return fs_refusal_new((fs_guard *)self, fs_now());
+    return fs_refusal_new((fs_guard *)self, PyLong_AsUnsignedLongLong(permit), fs_now());
 }
 
 static PyMethodDef guard_methods[] = {
@@ -248,7 +363,11 @@ static PyMethodDef guard_methods[] = {
      "metrics($self, /)\n--\n\nThe OperationMetrics of the guarded operation, read now."},
     {"_attempt", guard_attempt, METH_VARARGS, "_attempt($self, until, args, kwargs, /)\n--\n\nOne attempt, for recovery."},
     {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
-    {"_refuse", guard_refuse, METH_NOARGS, "_refuse($self, /)\n--\n\nA Refusal, counted."},
+    {"_refuse", guard_refuse, METH_O, "_refuse($self, permit, /)\n--\n\nA Refusal, counted."},
+    {"_once", guard_once, METH_VARARGS, "_once($self, mode, args, kwargs, /)\n--\n\nA call past the de-duplication."},
+    {"_remember", guard_remember, METH_VARARGS, "_remember($self, args, kwargs, value, /)\n--\n\nKeep a value."},
+    {"_recall", guard_recall, METH_VARARGS, "_recall($self, args, kwargs, /)\n--\n\n(value, age) kept, or None."},
+    {"_shards", guard_shards, METH_NOARGS, "_shards($self, /)\n--\n\nThe guards of keys, by key."},
     {"__reduce__", guard_reduce, METH_NOARGS, "By reference, as functions."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For annotations."},
     {NULL, NULL, 0, NULL},
@@ -302,7 +421,8 @@ int fs_python_setup(PyObject *module) {
     if (fs_call_setup() < 0) return -1;
     if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
         PyType_Ready(&fs_plain_guard_type) < 0 || PyType_Ready(&fs_plain_async_guard_type) < 0 ||
-        add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
+        add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 ||
+        PyType_Ready(&fs_entry_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
         add_type(module, "IntegrationResult", &fs_result_type) < 0)
         return -1;
     return 0;

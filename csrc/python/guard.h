@@ -3,6 +3,7 @@
  * What:    fs_guard is a callable that stands before another one. Its call path, outermost first:
  *
  *              guard.c      one entry a kind of guard: the success of a call through a clear gate, and nothing else
+ *              routes.c     what only some guards have before or after that: de-duplication, keys, a memory
  *              call.c       everything that can also happen to one attempt: gated, refused, failed, slow, overrun
  *              awaitable.c  the same for coroutines: gate at the first send, outcome at the last
  *              recovery.py  all that a failure needs: classification, retry, fallback. Reached by one Python call
@@ -51,6 +52,7 @@ typedef struct {
 #endif
     fs_ns limit;              /* a call this long has something to tell */
     fs_ns reach;              /* how far from its start a call's deadline lies; FS_FOREVER: none */
+    PyObject *memory;         /* a table of the last values, for a fallback; NULL: none */
     /* cold */
 #if !FS_MANY_WRITERS
     fs_series *series;
@@ -64,6 +66,15 @@ typedef struct {
     PyObject *operation;      /* the Operation */
     PyObject *recovery;       /* failsoft.recovery.Recovery */
     PyObject *judge;          /* failure=: value -> ErrorCategory or None; NULL: none */
+    PyObject *memory_key;     /* arguments -> key; NULL: they are it */
+    PyObject *dedupe;         /* failsoft.dedupe.Flights; NULL: none */
+    PyObject *key;            /* key=: arguments -> key; NULL: none */
+    PyObject *shards;         /* a table of guards by key */
+    Py_ssize_t memory_most;
+    Py_ssize_t shards_most;
+    fs_ns tell_at;            /* a refusal is told of not before, */
+    uint32_t told;            /* or in a newer generation than this */
+    uint8_t skip;             /* leading arguments that are not the operation's own (what to call): 0 or 1 */
     PyObject *dict;
     PyObject *weakrefs;
     bool async;
@@ -87,6 +98,9 @@ static inline bool fs_is_any_guard(PyObject *object) {
 
 typedef struct {
     PyObject *fn, *owner, *operation, *recovery, *judge;
+    PyObject *memory_key, *dedupe, *key; /* NULL: none */
+    Py_ssize_t memory_most, shards_most; /* 0: no memory, no shards */
+    uint8_t skip;
     fs_breaker **truth;
     fs_series *series;
     fs_ns timeout, overall, slow, cancel_after;
@@ -95,6 +109,9 @@ typedef struct {
 
 PyObject *fs_guard_new(const fs_guard_setup *setup);
 int fs_guard_disable(PyObject *guard, bool disabled);
+
+/* Let other limits hold from the next call on. */
+void fs_guard_retime(PyObject *guard, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after);
 
 /* Make the names that call.c needs. */
 int fs_call_setup(void);
@@ -146,7 +163,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
 /* What is true now, if the breaker's block has moved. */
 fs_breaker *fs_guard_breaker(fs_guard *guard);
 
-/* A permit and the gate it was issued under; 0: refused, at the time *now. Announces what changed. */
+/* A permit and the gate it was issued under; not granted: refused, at the time *now. Announces what changed. */
 fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now);
 
 /* A value has come back and is a success: record, settle, and shape it by mode. Steals `value`. */
@@ -161,8 +178,14 @@ bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit
  * answer is final, or with FS_ASYNC a coroutine that gives it. */
 PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns took, fs_ticks end, PyObject *arguments);
 
-/* The gate said no. Likewise, a coroutine only where there are fallbacks. */
-PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_ns now, PyObject *arguments);
+/* The gate said no, by `permit`. Likewise, a coroutine only where there are fallbacks. */
+PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments);
+
+/* Somebody wants an event of each refusal. */
+extern bool fs_refusals_heard;
+
+/* Something of ours has raised where a caller's result is at stake: say so once, and let the caller's result be. */
+void fs_report_and_clear(PyObject *where);
 
 /* What recovery answered in mode FS_RAISE, (True, value) or (False, exception): the value, or the exception set with
  * its traceback as it was. Steals `answer`. */
@@ -178,6 +201,21 @@ PyObject *fs_arguments_pack(PyObject *const *args, size_t nargsf, PyObject *kwna
 PyObject *fs_exception_take(void);
 void fs_exception_put(PyObject *exception);
 
+/* ---- routes.c */
+
+/* Where a call of this guard goes: through its de-duplication, to the guard of its key, or to fs_guard_run. */
+PyObject *fs_guard_route(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+/* The same, past the de-duplication. */
+PyObject *fs_guard_once(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+/* Keep a value for these arguments. Never raises. */
+void fs_guard_remember(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject *value,
+                       fs_ticks stamp);
+
+/* (value, age in seconds) kept for these arguments, or None. */
+PyObject *fs_guard_recall(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
 /* ---- awaitable.c */
 
 /* Steals `inner`, a coroutine or another awaitable. */
@@ -186,10 +224,10 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
 
 /* ---- result.c */
 
-PyObject *fs_refusal_new(fs_guard *guard, fs_ns now);
+PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now);
 PyObject *fs_refusal_raise(PyObject *refusal);
 PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took);
-PyObject *fs_result_refused(fs_guard *guard, fs_ns now);
-int fs_refusal_error_set(PyObject *type);
+PyObject *fs_result_refused(fs_guard *guard, fs_permit permit, fs_ns now);
+int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded);
 
 #endif

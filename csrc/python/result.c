@@ -13,6 +13,8 @@ typedef struct {
     uint32_t state;
     uint32_t because;
     uint32_t failures;
+    bool limited;           /* refused for capacity, not by the state */
+    double capacity;
 } fs_numbers;
 
 typedef struct {
@@ -21,14 +23,15 @@ typedef struct {
     fs_numbers numbers;
 } fs_refusal;
 
-static PyTypeObject *circuit_open_error;
+static PyTypeObject *circuit_open_error, *degraded_error;
 
-int fs_refusal_error_set(PyObject *type) {
-    Py_XSETREF(circuit_open_error, (PyTypeObject *)Py_NewRef(type));
+int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded) {
+    Py_XSETREF(circuit_open_error, (PyTypeObject *)Py_NewRef(circuit_open));
+    Py_XSETREF(degraded_error, (PyTypeObject *)Py_NewRef(degraded));
     return 0;
 }
 
-static fs_numbers numbers_of(fs_guard *guard, fs_ns now) {
+static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
     return (fs_numbers){
@@ -38,6 +41,8 @@ static fs_numbers numbers_of(fs_guard *guard, fs_ns now) {
         .state = fs_gate_state(gate),
         .because = fs_load_relaxed(&breaker->because),
         .failures = fs_load_relaxed(&breaker->failures),
+        .limited = permit == FS_NO_ROOM,
+        .capacity = permit == FS_NO_ROOM ? fs_capacity_of(fs_breaker_share(breaker, now)) : 0.0,
     };
 }
 
@@ -50,13 +55,14 @@ static PyObject *refusal_of(fs_guard *guard, fs_numbers numbers) {
     return (PyObject *)self;
 }
 
-PyObject *fs_refusal_new(fs_guard *guard, fs_ns now) {
-    return refusal_of(guard, numbers_of(guard, now));
+PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now) {
+    return refusal_of(guard, numbers_of(guard, permit, now));
 }
 
 /* The error class around a refusal, without running its __init__. Steals `refusal`. */
 static PyObject *error_of(PyObject *refusal) {
-    PyObject *error = circuit_open_error->tp_alloc(circuit_open_error, 0);
+    PyTypeObject *type = ((fs_refusal *)refusal)->numbers.limited ? degraded_error : circuit_open_error;
+    PyObject *error = type->tp_alloc(type, 0);
     PyObject *args = error ? PyTuple_New(1) : NULL;
     if (!args) {
         Py_XDECREF(error);
@@ -71,7 +77,7 @@ static PyObject *error_of(PyObject *refusal) {
 PyObject *fs_refusal_raise(PyObject *refusal) {
     PyObject *error = error_of(refusal);
     if (error) {
-        PyErr_SetObject((PyObject *)circuit_open_error, error);
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
     }
     return NULL;
@@ -96,7 +102,7 @@ static PyObject *refusal_describe(PyObject *object, PyObject *Py_UNUSED(ignored)
 static PyObject *refusal_error(PyObject *object, PyObject *Py_UNUSED(ignored)) { return error_of(Py_NewRef(object)); }
 
 static PyMethodDef refusal_methods[] = {
-    {"error", refusal_error, METH_NOARGS, "error($self, /)\n--\n\nThe CircuitOpenError that stands for it."},
+    {"error", refusal_error, METH_NOARGS, "error($self, /)\n--\n\nThe error that stands for it."},
     {"describe", refusal_describe, METH_NOARGS, "describe($self, /)\n--\n\nEvery field of the error it stands for."},
     {NULL, NULL, 0, NULL},
 };
@@ -116,6 +122,8 @@ static PyMemberDef refusal_members[] = {
     {"because", T_UINT, offsetof(fs_refusal, numbers.because), READONLY, "fs_because of its last change."},
     {"generation", T_UINT, offsetof(fs_refusal, numbers.generation), READONLY, "Its generation."},
     {"failures", T_UINT, offsetof(fs_refusal, numbers.failures), READONLY, "Consecutive failures that tripped it."},
+    {"limited", T_BOOL, offsetof(fs_refusal, numbers.limited), READONLY, "Refused for capacity, not by the state."},
+    {"capacity", T_DOUBLE, offsetof(fs_refusal, numbers.capacity), READONLY, "The capacity it was refused for."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -200,12 +208,12 @@ PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took) {
     return (PyObject *)self;
 }
 
-PyObject *fs_result_refused(fs_guard *guard, fs_ns now) {
+PyObject *fs_result_refused(fs_guard *guard, fs_permit permit, fs_ns now) {
     fs_result *self = result_new();
     if (!self) return NULL;
     self->data = Py_NewRef(Py_None);
     self->refused = true;
-    self->numbers = numbers_of(guard, now);
+    self->numbers = numbers_of(guard, permit, now);
     self->guard = Py_NewRef((PyObject *)guard);
     PyObject_GC_Track((PyObject *)self);
     return (PyObject *)self;

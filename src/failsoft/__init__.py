@@ -5,6 +5,7 @@ from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
 from .config import (
     CircuitBreakerConfig,
     CircuitState,
+    DegradedPolicy,
     ErrorCategory,
     FallbackType,
     IntegrationConfig,
@@ -15,21 +16,34 @@ from .config import (
     default_config,
 )
 from .deadlines import remaining
-from .errors import CircuitOpenError, IntegrationError, IntegrationTimeoutError, classify_error
-from .fallbacks import Fallback
+from .decisions import Decision, Explanation
+from .degraded import DegradedMode
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError, classify_error
+from .events import subscribe
+from .fallbacks import Aged, Fallback
+from .integrations import Integration
 from .metrics import OperationMetrics
-from .registry import Integration, Registry
+from .registry import Registry
 from .retry import calculate_backoff
 from .wrapper import (
     create_integration_operation,
+    enter_degraded_mode,
+    exit_degraded_mode,
+    explain,
+    fallback_manager,
     get_circuit_breaker_status,
     get_circuit_breaker_summary,
+    get_metrics_summary,
     integration,
+    integration_metrics,
+    is_degraded,
     reset_circuit_breaker,
+    should_limit_operations,
     with_integration_resilience,
 )
 
 __all__ = [
+    "Aged",
     "Backoff",
     "BreakerStatus",
     "BreakerSummary",
@@ -37,7 +51,12 @@ __all__ = [
     "CircuitBreakerConfig",
     "CircuitOpenError",
     "CircuitState",
+    "Decision",
+    "DegradedMode",
+    "DegradedModeError",
+    "DegradedPolicy",
     "ErrorCategory",
+    "Explanation",
     "Fallback",
     "FallbackType",
     "Integration",
@@ -56,12 +75,21 @@ __all__ = [
     "classify_error",
     "create_integration_operation",
     "default_config",
+    "enter_degraded_mode",
+    "exit_degraded_mode",
+    "explain",
+    "fallback_manager",
     "get_circuit_breaker_status",
     "get_circuit_breaker_summary",
     "get_include",
+    "get_metrics_summary",
     "integration",
+    "integration_metrics",
+    "is_degraded",
     "remaining",
     "reset_circuit_breaker",
+    "should_limit_operations",
+    "subscribe",
     "with_integration_resilience",
 ]
 

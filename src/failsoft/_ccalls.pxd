@@ -1,6 +1,6 @@
 # The alphabet of the call types, whose headers are not public: for _core.pyx alone. Cython includes the headers of every
 # file that is cimported, however far away, so these stand apart from what other modules may cimport.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from failsoft._csrc cimport fs_breaker, fs_ns, fs_series, fs_ticks
 
@@ -18,6 +18,12 @@ cdef extern from "guard.h":
         PyObject *operation
         PyObject *recovery
         PyObject *judge
+        PyObject *memory_key
+        PyObject *dedupe
+        PyObject *key
+        Py_ssize_t memory_most
+        Py_ssize_t shards_most
+        uint8_t skip
         fs_breaker **truth
         fs_series *series
         fs_ns timeout
@@ -34,6 +40,8 @@ cdef extern from "guard.h":
     object fs_guard_new(const fs_guard_setup *setup)
     int fs_guard_disable(object guard, bint disabled) except -1
     int fs_python_setup(object module) except -1
-    int fs_refusal_error_set(object type) except -1
+    void fs_guard_retime(object guard, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after)
+    int fs_refusal_errors_set(object circuit_open, object degraded) except -1
+    bint fs_refusals_heard
     const char *FS_BUILD_COMPILER
     const char *FS_BUILD_FLAGS

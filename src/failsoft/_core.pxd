@@ -29,8 +29,11 @@ cdef class Breaker:
     cdef Operation own
     cdef object listener
     cdef void tell(self, const fs_change *change)
-    cdef fs_permit take(self)
+    cdef fs_permit take(self, bint probe)
     cdef void settle(self, fs_permit permit, bint failed, fs_ns took)
+
+cdef class Dial:
+    cdef uint64_t sum
 
 cdef class Backoff:
     cdef fs_backoff backoff

@@ -8,10 +8,11 @@ from typing_extensions import Buffer, disjoint_base
 
 from .breakers import CircuitBreaker
 from .config import CircuitBreakerConfig, ErrorCategory, FallbackType
-from .errors import CircuitOpenError, IntegrationError
+from .dedupe import Flights
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError
 from .metrics import OperationMetrics
 from .recovery import Recovery
-from .registry import Integration
+from .integrations import Integration
 
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
@@ -88,6 +89,11 @@ class LatencyHistogram(LatencyView):
 class Operation(LatencyHistogram):
     """What the calls of one named operation come to. Written by guards, read by metrics."""
 
+    @property
+    def number(self) -> int:
+        """Which operation of its integration it is, from 1; 0: of none."""
+    @number.setter
+    def number(self, number: int) -> None: ...
     def totals_of(self, recent: bool) -> tuple[int, int, int, int]:
         """(calls, summed ns, failures, slow calls) over the window, or since the start."""
     def events(self) -> tuple[int, ...]:
@@ -104,6 +110,8 @@ class Breaker:
         config: CircuitBreakerConfig,
         name: str = "",
         listener: Callable[[Breaker, str, str, str | None, int, int], object] | None = None,
+        ramp: float = 0.0,
+        ramp_from: float = 0.0,
     ) -> Self: ...
     @property
     def name(self) -> str:
@@ -118,12 +126,41 @@ class Breaker:
         """The call says nothing about the dependency; its permit is free again."""
     def adopt(self, operation: Operation) -> None:
         """Let the calls of an operation count in the rates. It lives as long as the breaker from now on."""
-    def read(self) -> tuple[str, str | None, int, int, int, tuple[int, int, int], float | None, float]:
-        """(state, reason, generation, failures, probes out, (calls, failures, slow), retry after, age)."""
+    def admit(self) -> int:
+        """A permit; else 0 for the state's refusal, or NO_ROOM for one for capacity."""
+    def probe(self) -> int:
+        """A permit as of `acquire`, also where probes are reserved for the health check; 0: refused."""
+    def reserve(self, seconds: float) -> None:
+        """For so long after each wait in OPEN, admit only `probe`; 0.0: no longer. It lapses by itself."""
+    def limit(self, capacity: float) -> None:
+        """Let only this share (0 to 1) of the calls go; 1.0: all of them again."""
+    @property
+    def capacity(self) -> float:
+        """The share of calls let go now by limit and ramp, whatever the state."""
+    def note(self, kind: int, because: int, detail: int = 0, number: float = 0.0, operation: int = 0) -> None:
+        """Record a decision in the flight recorder, by the numbers of csrc/include/failsoft/recorder.h."""
+    def decisions(self) -> list[tuple[int, int, int, int, float, int, int, int, int, int]]:
+        """The flight recorder, oldest first: (kind, because, state, detail, number, operation, generation, count, first
+        and last time in ns) each."""
+    def read(self) -> tuple[str, str | None, int, int, int, tuple[int, int, int], float | None, float, float]:
+        """(state, reason, generation, failures, probes out, (calls, failures, slow), retry after, age, capacity)."""
     def force(self, state: int) -> None:
         """Put it into a state, by its place in STATES."""
-    def relocate(self) -> None:
-        """Move it to another block of the arena, under whatever guards look at it."""
+    def relocate(
+        self, config: CircuitBreakerConfig | None = None, ramp: float = 0.0, ramp_from: float = 0.0
+    ) -> None:
+        """Move it to another block of the arena, under whatever guards look at it; there `config` holds."""
+
+@disjoint_base
+class Dial:
+    """Lets an exact share of the calls go."""
+
+    def __new__(cls) -> Self: ...
+    def admits(self, capacity: float) -> bool:
+        """May this one go, if only this share (0 to 1) may?"""
+
+NO_ROOM: Final[int]
+"""What `Breaker.admit` gives in place of a permit where it refuses for capacity."""
 
 @disjoint_base
 class Backoff:
@@ -187,7 +224,11 @@ class Guard(Generic[_P, _R_co]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def _attempt(self, until: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
     def _settle(self, permit: int, outcome: int, ns: int, /) -> None: ...
-    def _refuse(self) -> Refusal: ...
+    def _refuse(self, permit: int, /) -> Refusal: ...
+    def _once(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
+    def _remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, /) -> None: ...
+    def _recall(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> tuple[Any, float] | None: ...
+    def _shards(self) -> dict[Any, Guard[..., Any] | AsyncGuard[..., Any]]: ...
 
 @final
 class AsyncGuard(Generic[_P, _R_co]):
@@ -225,7 +266,11 @@ class AsyncGuard(Generic[_P, _R_co]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def _attempt(self, until: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
     def _settle(self, permit: int, outcome: int, ns: int, /) -> None: ...
-    def _refuse(self) -> Refusal: ...
+    def _refuse(self, permit: int, /) -> Refusal: ...
+    def _once(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
+    def _remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, /) -> None: ...
+    def _recall(self, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> tuple[Any, float] | None: ...
+    def _shards(self) -> dict[Any, Guard[..., Any] | AsyncGuard[..., Any]]: ...
 
 @final
 class Awaitable(Coroutine[Any, Any, Any]):
@@ -266,6 +311,12 @@ class Refusal:
     @property
     def failures(self) -> int: ...
     @property
+    def limited(self) -> bool:
+        """Refused for capacity, not by the state."""
+    @property
+    def capacity(self) -> float:
+        """The capacity it was refused for."""
+    @property
     def retry_after(self) -> float | None:
         """Seconds until a call may go, from then; None: nobody knows."""
     @property
@@ -273,7 +324,7 @@ class Refusal:
         """Seconds since the refusal."""
     def describe(self) -> dict[str, object]:
         """Every field of the error it stands for."""
-    def error(self) -> CircuitOpenError:
+    def error(self) -> CircuitOpenError | DegradedModeError:
         """The error that stands for it."""
 
 @final
@@ -341,14 +392,32 @@ def make_guard(
     overall: float | None,
     slow: float | None,
     cancel_after: float | None,
+    skip: int = 0,
+    memory_key: Callable[..., Any] | None = None,
+    memory_most: int = 0,
+    dedupe: Flights | None = None,
+    key: Callable[..., Any] | None = None,
+    max_keys: int = 0,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
     """A guard before `fn`. Durations in seconds, None for none."""
 
 def disable_guard(guard: Guard[..., Any] | AsyncGuard[..., Any], disabled: bool) -> None:
     """Turn a guard into a pass-through, or back."""
 
-def set_refusal_error(error: type[CircuitOpenError]) -> None:
-    """The exception class to raise for a refusal."""
+def retime_guard(
+    guard: Guard[..., Any] | AsyncGuard[..., Any],
+    timeout: float | None,
+    overall: float | None,
+    slow: float | None,
+    cancel_after: float | None,
+) -> None:
+    """Let other limits hold for a guard from its next call on. Durations in seconds, None for none."""
+
+def set_refusal_errors(circuit_open: type[CircuitOpenError], degraded: type[DegradedModeError]) -> None:
+    """The exception classes to raise for a refusal: by the state, and for capacity."""
+
+def hear_refusals(heard: bool) -> None:
+    """Whether each refusal is to be told to its recovery, for somebody wants the event."""
 
 def now_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds, or the fake clock."""

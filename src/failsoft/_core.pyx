@@ -6,7 +6,7 @@ This file converts and hands on. What decides lies in csrc/, what a user sees li
 
 cimport cython
 from cpython.buffer cimport PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from failsoft cimport _ccalls
 from failsoft._ccalls cimport *
@@ -30,7 +30,7 @@ cdef double SECOND = 1e9  # ns; dividing by it rounds right, multiplying by 1e-9
 STATES = ("CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY")
 REASONS = (
     None, "consecutive_failures", "failure_rate", "slow_rate", "latency", "probe_failed", "wait_over", "recovered",
-    "operator",
+    "operator", "ramped",
 )
 EVENTS = ("retries", "fallbacks", "deduplicated", "rejected", "timeouts", "ignored", "unrecorded")
 
@@ -221,6 +221,15 @@ cdef class LatencyHistogram(LatencyView):
 cdef class Operation(LatencyHistogram):
     """What the calls of one named operation come to. Written by guards, read by metrics."""
 
+    @property
+    def number(self):
+        """Which operation of its integration it is, from 1."""
+        return self.series.name
+
+    @number.setter
+    def number(self, uint32_t number):
+        self.series.name = number
+
     def totals_of(self, bint recent):
         """(calls, summed ns, failures, slow calls) over the window, or since the start."""
         cdef fs_totals totals = fs_totals(0, 0, 0, 0)
@@ -240,32 +249,39 @@ cdef class Operation(LatencyHistogram):
         fs_series_note(self.series, <fs_event_kind>event, <uint32_t>count)
 
 
+cdef int breaker_config(object config, double ramp, double ramp_from, fs_breaker_config *c) except -1:
+    c.reset_timeout = to_ns(config.reset_timeout)
+    c.reset_most = or_forever(config.reset_max)
+    c.lease = max(to_ns(config.timeout), 1_000_000)
+    c.slow = or_forever(config.slow_call)
+    c.latency_limit = 0 if config.latency_limit is None else to_ns(config.latency_limit)
+    c.latency_quantile = config.latency_quantile or 0.0
+    c.reset_growth = config.reset_growth
+    c.reset_jitter = config.reset_jitter
+    c.failure_rate = 2.0 if config.failure_rate is None else config.failure_rate
+    c.slow_rate = 2.0 if config.slow_rate is None else config.slow_rate
+    c.failure_threshold = config.failure_threshold or 0
+    c.success_threshold = config.success_threshold
+    c.half_open_most = config.half_open_max_calls
+    c.minimum_calls = config.minimum_calls
+    c.last = config.count_window or 0
+    c.ramp_from = fs_share_of(ramp_from)
+    c.ramp = to_ns(ramp) if c.ramp_from < FS_ALL else 0
+    if fs_breaker_check(c) != FS_OK:
+        raise ValueError(f"outside what a breaker can do: {config!r}")
+    return 0
+
+
 cdef class Breaker:
     """The state machine of a circuit breaker, compiled. See csrc/include/failsoft/breaker.h."""
 
-    def __cinit__(self, config, str name="", listener=None):
+    def __cinit__(self, config, str name="", listener=None, double ramp=0.0, double ramp_from=0.0):
         cdef fs_breaker_config c
         self.name = name
         self.listener = listener
         self.adopted = []
         self.former = []
-        c.reset_timeout = to_ns(config.reset_timeout)
-        c.reset_most = or_forever(config.reset_max)
-        c.lease = max(to_ns(config.timeout), 1_000_000)
-        c.slow = or_forever(config.slow_call)
-        c.latency_limit = 0 if config.latency_limit is None else to_ns(config.latency_limit)
-        c.latency_quantile = config.latency_quantile or 0.0
-        c.reset_growth = config.reset_growth
-        c.reset_jitter = config.reset_jitter
-        c.failure_rate = 2.0 if config.failure_rate is None else config.failure_rate
-        c.slow_rate = 2.0 if config.slow_rate is None else config.slow_rate
-        c.failure_threshold = config.failure_threshold or 0
-        c.success_threshold = config.success_threshold
-        c.half_open_most = config.half_open_max_calls
-        c.minimum_calls = config.minimum_calls
-        c.last = config.count_window or 0
-        if fs_breaker_check(&c) != FS_OK:
-            raise ValueError(f"outside what a breaker can do: {config!r}")
+        breaker_config(config, ramp, ramp_from, &c)
         self.block = fs_breaker_take(arena(), &c, fs_now())
         if self.block is NULL:
             raise MemoryError("failsoft's arena is full")
@@ -292,13 +308,17 @@ cdef class Breaker:
         if self.listener is not None:
             self.listener(self, STATES[previous], STATES[state], REASONS[because], generation, failures)
 
-    cdef fs_permit take(self):
+    cdef fs_permit take(self, bint probe):
         cdef uint64_t gate = fs_breaker_gate(self.block)
         if fs_gate_clear(gate):
             return fs_permit_of(gate)
         cdef fs_change change
+        cdef fs_permit permit
         change.generation = 0
-        cdef fs_permit permit = fs_breaker_acquire(self.block, fs_now(), &change)
+        if probe:
+            permit = fs_breaker_probe(self.block, fs_now(), &change)
+        else:
+            permit = fs_breaker_acquire(self.block, fs_now(), &change)
         self.tell(&change)
         return permit
 
@@ -323,7 +343,53 @@ cdef class Breaker:
 
     @cython.binding(False)
     def acquire(self):
-        return self.take()
+        cdef fs_permit permit = self.take(False)
+        return permit if fs_permit_granted(permit) else 0
+
+    def admit(self):
+        """A permit; else 0 for the state's refusal, or NO_ROOM for one for capacity."""
+        return self.take(False)
+
+    def probe(self):
+        """A permit as of `acquire`, also where probes are reserved for the health check."""
+        cdef fs_permit permit = self.take(True)
+        return permit if fs_permit_granted(permit) else 0
+
+    def reserve(self, double seconds):
+        """For so long after each wait in OPEN, admit only `probe`; 0.0: no longer."""
+        fs_breaker_reserve(self.block, to_ns(seconds))
+
+    def limit(self, double capacity):
+        """Let only this share (0 to 1) of the calls go; 1.0: all of them again."""
+        fs_breaker_limit(self.block, fs_share_of(capacity))
+
+    @property
+    def capacity(self):
+        """The share of calls let go now by limit and ramp, whatever the state."""
+        return fs_capacity_of(fs_breaker_share(self.block, fs_now()))
+
+    def note(self, int kind, int because, int detail=0, double number=0.0, uint32_t operation=0):
+        """Record a decision in the flight recorder, by the numbers of csrc/include/failsoft/recorder.h."""
+        cdef fs_decision decision
+        decision.first = fs_now()
+        decision.number = number
+        decision.operation = operation
+        decision.kind = <uint8_t>kind
+        decision.because = <uint8_t>because
+        decision.state = <uint8_t>(fs_breaker_gate(self.block) & 7)
+        decision.detail = <uint8_t>min(detail, 255)
+        fs_breaker_note(self.block, &decision)
+
+    def decisions(self):
+        """The flight recorder, oldest first: (kind, because, state, detail, number, operation, generation, count, first
+        and last time in ns) each."""
+        cdef fs_decision found[256]
+        cdef uint32_t i, count = fs_recorder_read(&self.block.recorder, &self.block.block, found)
+        return [
+            (found[i].kind, found[i].because, found[i].state, found[i].detail, found[i].number, found[i].operation,
+             found[i].generation, found[i].count, found[i].first, found[i].last)
+            for i in range(count)
+        ]
 
     @cython.binding(False)
     def success(self, fs_permit permit, fs_ns duration_ns=0):
@@ -337,7 +403,8 @@ cdef class Breaker:
         fs_breaker_ignore(self.block, permit)
 
     def read(self):
-        """(state, reason, generation, failures, probes out, (calls, failures, slow) of the window, retry after, age)"""
+        """(state, reason, generation, failures, probes out, (calls, failures, slow) of the window, retry after, age,
+        capacity)"""
         cdef fs_breaker_status s
         cdef fs_ns now = fs_now()
         fs_breaker_read(self.block, now, &s)
@@ -346,6 +413,7 @@ cdef class Breaker:
             (s.totals.calls, s.totals.failures, s.totals.slow),
             None if s.retry_after == FS_FOREVER else <double>s.retry_after / SECOND,
             <double>(now - s.changed) / SECOND,
+            fs_capacity_of(s.share),
         )
 
     def force(self, int state):
@@ -355,13 +423,31 @@ cdef class Breaker:
         fs_breaker_force(self.block, <fs_state>state, fs_now(), &change)
         self.tell(&change)
 
-    def relocate(self):
-        """Move the breaker to another block of the arena, under whatever guards look at it."""
-        cdef fs_breaker *heir = fs_breaker_move(self.block)
+    def relocate(self, config=None, double ramp=0.0, double ramp_from=0.0):
+        """Move the breaker to another block of the arena, under whatever guards look at it; there `config` holds."""
+        cdef fs_breaker_config c
+        if config is not None:
+            breaker_config(config, ramp, ramp_from, &c)
+        cdef fs_breaker *heir = fs_breaker_move(self.block, &c if config is not None else NULL)
         if heir is NULL:
             raise MemoryError("failsoft's arena is full")
         self.former.append(<size_t>self.block)
         self.block = heir
+
+
+cdef class Dial:
+    """Lets an exact share of the calls go: see csrc/include/failsoft/degraded.h."""
+
+    def __cinit__(self):
+        self.sum = FS_DIAL_START
+
+    def admits(self, double capacity):
+        """May this one go, if only this share (0 to 1) may?"""
+        cdef uint64_t share = fs_share_of(capacity)
+        return share >= FS_ALL or fs_dial_admits(&self.sum, share)
+
+
+NO_ROOM = FS_NO_ROOM
 
 
 _JITTERS = {"none": FS_JITTER_NONE, "full": FS_JITTER_FULL, "equal": FS_JITTER_EQUAL,
@@ -400,7 +486,8 @@ cdef class Backoff:
 
 
 def make_guard(fn, Breaker breaker not None, Operation operation not None, recovery, *, judge, bint is_async, bint binds,
-               bint keeps_arguments, bint has_fallbacks, bint shared, bint disabled, timeout, overall, slow, cancel_after):
+               bint keeps_arguments, bint has_fallbacks, bint shared, bint disabled, timeout, overall, slow, cancel_after,
+               int skip=0, memory_key=None, Py_ssize_t memory_most=0, dedupe=None, key=None, Py_ssize_t max_keys=0):
     """A guard before `fn`. Durations in seconds, None for none. `shared` guards live as long as the process on 3.13t."""
     cdef fs_guard_setup setup
     setup.fn = <_ccalls.PyObject *>fn
@@ -408,6 +495,12 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
     setup.operation = <_ccalls.PyObject *>operation
     setup.recovery = <_ccalls.PyObject *>recovery
     setup.judge = NULL if judge is None else <_ccalls.PyObject *>judge
+    setup.memory_key = NULL if memory_key is None else <_ccalls.PyObject *>memory_key
+    setup.memory_most = memory_most
+    setup.dedupe = NULL if dedupe is None else <_ccalls.PyObject *>dedupe
+    setup.key = NULL if key is None else <_ccalls.PyObject *>key
+    setup.shards_most = max_keys
+    setup.skip = <uint8_t>skip
     setup.truth = &breaker.block
     setup.series = operation.series
     setup.timeout = or_forever(timeout)
@@ -431,9 +524,22 @@ def disable_guard(guard, bint disabled):
     fs_guard_disable(guard, disabled)
 
 
-def set_refusal_error(type error):
-    """The exception class to raise for a refusal."""
-    fs_refusal_error_set(error)
+def retime_guard(guard, timeout, overall, slow, cancel_after):
+    """Let other limits hold for a guard from its next call on. Durations in seconds, None for none."""
+    if not fs_is_any_guard(guard):
+        raise TypeError(f"guard must be a Guard or an AsyncGuard, got {guard!r}")
+    fs_guard_retime(guard, or_forever(timeout), or_forever(overall), or_forever(slow), or_forever(cancel_after))
+
+
+def set_refusal_errors(type circuit_open, type degraded):
+    """The exception classes to raise for a refusal: by the state, and for capacity."""
+    fs_refusal_errors_set(circuit_open, degraded)
+
+
+def hear_refusals(bint heard):
+    """Whether each refusal is to be told to its recovery, for somebody wants the event."""
+    global fs_refusals_heard
+    fs_refusals_heard = heard
 
 
 def now_ns():

@@ -1,5 +1,5 @@
 # The alphabet of the C core: what its public headers declare. No logic here.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "failsoft/status.h" nogil:
     ctypedef enum fs_status:
@@ -82,6 +82,7 @@ cdef extern from "failsoft/histogram.h" nogil:
         fs_slices slices
     ctypedef struct fs_series:
         fs_block block
+        uint32_t name
         uint32_t *events
     const uint32_t FS_OCTAVES
     const uint32_t FS_CELLS
@@ -104,6 +105,33 @@ cdef extern from "failsoft/histogram.h" nogil:
     void fs_series_note(fs_series *series, fs_event_kind kind, uint32_t count)
     void fs_histogram_note(fs_histogram *histogram, fs_ticks stamp, bint failed, bint slow)
     void fs_histogram_outcome(fs_histogram *histogram, bint failed, bint slow)
+
+cdef extern from "failsoft/degraded.h" nogil:
+    const uint64_t FS_ALL
+    const uint64_t FS_DIAL_START
+    uint64_t fs_share_of(double capacity)
+    double fs_capacity_of(uint64_t share)
+    bint fs_dial_admits(uint64_t *dial, uint64_t share)
+
+cdef extern from "failsoft/recorder.h" nogil:
+    ctypedef enum fs_decision_kind:
+        FS_REFUSAL
+        FS_LIMIT
+    ctypedef struct fs_decision:
+        fs_ns first
+        fs_ns last
+        double number
+        uint32_t generation
+        uint32_t count
+        uint32_t operation
+        uint8_t kind
+        uint8_t because
+        uint8_t state
+        uint8_t detail
+    ctypedef struct fs_recorder:
+        pass
+    const uint32_t FS_DECISIONS
+    uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs_decision *out)
 
 cdef extern from "failsoft/breaker.h" nogil:
     ctypedef enum fs_state:
@@ -133,8 +161,11 @@ cdef extern from "failsoft/breaker.h" nogil:
         uint32_t half_open_most
         uint32_t minimum_calls
         uint32_t last
+        fs_ns ramp
+        uint64_t ramp_from
     ctypedef struct fs_breaker:
         fs_block block
+        fs_recorder recorder
         fs_breaker_config config
     ctypedef struct fs_change:
         fs_state origin "from"
@@ -151,6 +182,9 @@ cdef extern from "failsoft/breaker.h" nogil:
         fs_totals totals
         fs_ns retry_after
         fs_ns changed
+        uint64_t share
+    const uint64_t FS_NO_ROOM
+    bint fs_permit_granted(fs_permit permit)
     uint64_t fs_breaker_gate(const fs_breaker *breaker)
     bint fs_gate_clear(uint64_t gate)
     fs_permit fs_permit_of(uint64_t gate)
@@ -166,4 +200,9 @@ cdef extern from "failsoft/breaker.h" nogil:
     void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit permit, fs_ns now, fs_change *change)
     void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change *change)
     void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status)
-    fs_breaker *fs_breaker_move(fs_breaker *breaker)
+    fs_permit fs_breaker_probe(fs_breaker *breaker, fs_ns now, fs_change *change)
+    void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved)
+    void fs_breaker_limit(fs_breaker *breaker, uint64_t share)
+    uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now)
+    void fs_breaker_note(fs_breaker *breaker, fs_decision *decision)
+    fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 
 from . import _core, events
 from ._core import STATES, Breaker
-from .config import CircuitBreakerConfig, CircuitState
-from .errors import CircuitOpenError
+from .config import CircuitBreakerConfig, CircuitState, DegradedPolicy
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError
 from .functions import is_coroutine_function, is_generator_function
-from .records import Record
+from .records import Record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-_core.set_refusal_error(CircuitOpenError)
+_core.set_refusal_errors(CircuitOpenError, DegradedModeError)
 
 
 class BreakerStatus(Record):
@@ -30,7 +30,9 @@ class BreakerStatus(Record):
     `failures` is the number of consecutive failures, after a trip the number that tripped it. `failure_rate` (0 to 1)
     is over the rolling window, None below `minimum_calls`; `sample_size` says of how many calls. `retry_after` is in
     seconds until a call may go, None where nobody waits for a time. `reason` is why it last changed, `age` how many
-    seconds ago, `probes` how many half-open calls are out.
+    seconds ago, `probes` how many half-open calls are out. `capacity` is the share of calls (0 to 1) let go now: 0
+    while it refuses, less than 1 in degraded mode and while it ramps back after a recovery. `shards` are the breakers
+    of `guard(key=...)` by key, None without any.
     """
 
     state: CircuitState
@@ -42,6 +44,12 @@ class BreakerStatus(Record):
     generation: int
     probes: int
     age: float
+    capacity: float = 1.0
+    shards: Mapping[Hashable, BreakerStatus] | None = None
+
+    def with_shards(self, shards: Mapping[Hashable, BreakerStatus]) -> BreakerStatus:
+        """The same, with the breakers of keys."""
+        return replace(self, shards=shards)
 
 
 class BreakerSummary(Record):
@@ -54,13 +62,22 @@ class BreakerSummary(Record):
 
 
 def _publish(breaker: Breaker, previous: str, state: str, reason: str | None, generation: int, failures: int) -> None:
-    if previous == state:
-        return  # a reset of a closed breaker: fresh counts, but no transition
-    events.publish(
-        events.Transition(
-            breaker.name, CircuitState(previous), CircuitState(state), generation, reason, failures, time.time()
-        )
-    )
+    before, after, now = CircuitState(previous), CircuitState(state), time.time()
+    if before != after:  # a reset of a closed breaker is fresh counts, but no transition
+        events.publish(events.Transition(breaker.name, before, after, generation, reason, failures, now))
+    if not events.listening(events.DegradedChange):
+        return
+    if reason == "ramped":
+        full = breaker.capacity
+        events.publish(events.DegradedChange(breaker.name, full, full, "recovered", now))
+    elif (before in REFUSING) != (after in REFUSING):
+        let, held = (breaker.capacity, 0.0) if before in REFUSING else (0.0, breaker.capacity)
+        why = "circuit_open" if after in REFUSING else "recovering" if let < 1.0 else "recovered"
+        events.publish(events.DegradedChange(breaker.name, let, held, why, now))
+
+
+REFUSING = (CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
+"""The states in which no call goes but probes."""
 
 
 class CircuitBreaker(Breaker):
@@ -71,15 +88,36 @@ class CircuitBreaker(Breaker):
     or a function is the call: `with breaker.attempt():`, or `@breaker`. Those raise `CircuitOpenError` when refused.
     """
 
-    def __new__(cls, config: CircuitBreakerConfig | None = None, name: str = "") -> Self:
+    def __new__(
+        cls, config: CircuitBreakerConfig | None = None, name: str = "", degraded: DegradedPolicy | None = None
+    ) -> Self:
         if config is not None and not isinstance(config, CircuitBreakerConfig):
             raise TypeError(f"config must be a CircuitBreakerConfig, got {config!r}")
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
-        return super().__new__(cls, config or CircuitBreakerConfig(), name, _publish)
+        if degraded is not None and not isinstance(degraded, DegradedPolicy):
+            raise TypeError(f"degraded must be a DegradedPolicy, got {degraded!r}")
+        ramp = degraded or DegradedPolicy(ramp=0.0)
+        return super().__new__(cls, config or CircuitBreakerConfig(), name, _publish, ramp.ramp, ramp.ramp_from)
 
-    def __init__(self, config: CircuitBreakerConfig | None = None, name: str = "") -> None:
+    def __init__(
+        self, config: CircuitBreakerConfig | None = None, name: str = "", degraded: DegradedPolicy | None = None
+    ) -> None:
         self.config = config or CircuitBreakerConfig()
+
+    def reconfigure(self, config: CircuitBreakerConfig, degraded: DegradedPolicy | None = None) -> None:
+        """Let other settings hold from now on; state, counts, windows, permits and decisions are kept.
+
+        A wait that runs ends when it would have. ValueError for another `window`: the calls so far are counted in it.
+        """
+        if not isinstance(config, CircuitBreakerConfig):
+            raise TypeError(f"config must be a CircuitBreakerConfig, got {config!r}")
+        if config.window != self.config.window:
+            was = self.config.window
+            raise ValueError(f"circuit_breaker.window is {was} and cannot be changed, got {config.window}")
+        ramp = degraded or DegradedPolicy(ramp=0.0)
+        self.relocate(config, ramp.ramp, ramp.ramp_from)
+        self.config = config
 
     @property
     def state(self) -> CircuitState:
@@ -88,9 +126,11 @@ class CircuitBreaker(Breaker):
 
     def status(self) -> BreakerStatus:
         """Everything it knows of itself, now."""
-        state, reason, generation, failures, probes, (calls, failed, _slow), retry_after, age = self.read()
+        state, reason, generation, failures, probes, (calls, failed, _slow), retry_after, age, capacity = self.read()
         rate = failed / calls if calls and calls >= self.config.minimum_calls else None
-        return BreakerStatus(CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age)
+        return BreakerStatus(
+            CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity
+        )
 
     def attempt(self) -> BreakerAttempt:
         """A context manager around one call: an exception is a failure, anything else a success."""
@@ -149,9 +189,10 @@ class BreakerAttempt:
     def __enter__(self) -> None:
         if self._permit:
             raise RuntimeError("an attempt can be entered once; ask the breaker for another one")
-        self._permit = self._breaker.acquire()
-        if not self._permit:
-            raise refused(self._breaker)
+        permit = self._breaker.admit()
+        if not permit & 1:
+            raise refused(self._breaker, permit)
+        self._permit = permit
         self._started = _core.now_ns()
 
     def __exit__(
@@ -166,13 +207,22 @@ class BreakerAttempt:
             self._breaker.ignore(self._permit)
 
 
-def refused(breaker: CircuitBreaker) -> CircuitOpenError:
-    """The error for a breaker that has just said no."""
+def refused(breaker: CircuitBreaker, permit: int) -> IntegrationError:
+    """The error for a breaker that has just said no, by the permit it gave instead."""
     status = breaker.status()
-    name = breaker.name or "the call"
+    name = breaker.name or None
+    if permit == _core.NO_ROOM:
+        capacity = breaker.capacity
+        return DegradedModeError(
+            limit_message(name or "the call", capacity, "degraded"),
+            integration_name=name,
+            details={"capacity": capacity},
+            retryable=True,
+            reason="degraded",
+        )
     return CircuitOpenError(
-        refusal_message(name, status.state, status.reason, status.retry_after),
-        integration_name=breaker.name or None,
+        refusal_message(name or "the call", status.state, status.reason, status.retry_after),
+        integration_name=name,
         retryable=True,
         retry_after=status.retry_after,
         reason=status.reason,
@@ -184,3 +234,8 @@ def refusal_message(name: str, state: str, reason: str | None, retry_after: floa
     because = f" ({reason})" if reason else ""
     when = "" if retry_after is None else f"; retry after {retry_after:.3g} s"
     return f"{name} was not called: its circuit is {state}{because}{when}"
+
+
+def limit_message(name: str, capacity: float, reason: str) -> str:
+    """Why a call was not made, where only a share of them goes."""
+    return f"{name} was not called: it works at {capacity:.3g} of its capacity ({reason})"

@@ -101,7 +101,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _number(kind: type[int | float], low: float, high: float, unit: str = "") -> _Check:
+def number(kind: type[int | float], low: float, high: float, unit: str = "") -> _Check:
     noun = "an integer" if kind is int else "a number"
     allowed = f"{noun}{unit} from {low:.10g} to {high:.10g}"
     accepted = int if kind is int else (int, float)
@@ -175,11 +175,11 @@ def _settle(config: object, room: str, **checks: _Check) -> None:
         object.__setattr__(config, name, check(room + name, getattr(config, name)))
 
 
-_duration = duration = _number(float, _SHORTEST, LONGEST, " of seconds")
-_wait = _number(float, 0.0, LONGEST, " of seconds")
-_fraction = _number(float, _SHORTEST, 1.0)
-_count = at_least_one = _number(int, 1, _MOST)
-_streak = _number(int, 1, _LONGEST_STREAK)
+_duration = duration = number(float, _SHORTEST, LONGEST, " of seconds")
+_wait = number(float, 0.0, LONGEST, " of seconds")
+_fraction = number(float, _SHORTEST, 1.0)
+_count = at_least_one = number(int, 1, _MOST)
+_streak = number(int, 1, _LONGEST_STREAK)
 
 
 class Timeouts(Record):
@@ -218,10 +218,10 @@ class RetryPolicy(Record):
         _settle(
             self,
             "retry_policy.",
-            max_retries=_number(int, 0, _MOST),
+            max_retries=number(int, 0, _MOST),
             initial_delay=_wait,
             max_delay=_wait,
-            backoff_multiplier=_number(float, 1.0, _STEEPEST),
+            backoff_multiplier=number(float, 1.0, _STEEPEST),
             jitter=_jitter,
             retryable_errors=_categories,
         )
@@ -247,7 +247,8 @@ class CircuitBreakerConfig(Record):
     The window is the last `window` seconds, or exactly the last `count_window` calls, which costs one line
     that all callers share. Each reopening multiplies the wait by `reset_growth`, up to `reset_max` seconds;
     `reset_jitter` lengthens a wait by up to that fraction of it. `trip_on` names the categories that count as
-    failures.
+    failures. A call that its caller cancels counts as none of the outcomes, unless it had lasted `cancel_counts_after`
+    seconds (None: `Timeouts.read`): then it counts as timed out, or a short timeout around it would hide a hang.
     """
 
     failure_threshold: int | None = 5
@@ -268,6 +269,7 @@ class CircuitBreakerConfig(Record):
     reset_max: float | None = None
     reset_jitter: float = 0.0
     trip_on: frozenset[ErrorCategory] = SEED_RETRYABLE | {ErrorCategory.UNKNOWN}
+    cancel_counts_after: float | None = None
 
     def __post_init__(self) -> None:
         _settle(
@@ -276,7 +278,7 @@ class CircuitBreakerConfig(Record):
             failure_threshold=_optional(_streak),
             success_threshold=_streak,
             timeout=_duration,
-            half_open_max_calls=_number(int, 1, _MOST_PROBES),
+            half_open_max_calls=number(int, 1, _MOST_PROBES),
             reset_timeout=_wait,
             failure_rate=_optional(_fraction),
             slow_rate=_optional(_fraction),
@@ -284,12 +286,13 @@ class CircuitBreakerConfig(Record):
             latency_quantile=_optional(_fraction),
             latency_limit=_optional(_duration),
             minimum_calls=_count,
-            window=_number(float, _NARROWEST, LONGEST, " of seconds"),
-            count_window=_optional(_number(int, 1, _LONGEST_COUNT_WINDOW)),
-            reset_growth=_number(float, 1.0, _STEEPEST),
+            window=number(float, _NARROWEST, LONGEST, " of seconds"),
+            count_window=_optional(number(int, 1, _LONGEST_COUNT_WINDOW)),
+            reset_growth=number(float, 1.0, _STEEPEST),
             reset_max=_optional(_wait),
-            reset_jitter=_number(float, 0.0, 1.0),
+            reset_jitter=number(float, 0.0, 1.0),
             trip_on=_categories,
+            cancel_counts_after=_optional(_wait),
         )
         if self.failure_threshold is self.failure_rate is self.slow_rate is self.latency_quantile is None:
             others = "failure_rate, slow_rate or latency_quantile"
@@ -309,11 +312,27 @@ class CircuitBreakerConfig(Record):
             raise ValueError(f"circuit_breaker.reset_max must be at least {least}, got {self.reset_max}")
 
 
+class DegradedPolicy(Record):
+    """How an integration comes back to full capacity after its breaker has closed.
+
+    Right after that the share `ramp_from` (0 to 1) of its calls is let go, and from there steadily more, to all of them
+    `ramp` seconds later. A `ramp` of 0.0 lets all go at once. What an operator limits is not undone by it: the lower
+    capacity of the two holds.
+    """
+
+    ramp_from: float = 0.5
+    ramp: float = 10.0
+
+    def __post_init__(self) -> None:
+        _settle(self, "degraded.", ramp_from=number(float, 0.0, 1.0), ramp=_wait)
+
+
 _PRESET: Any = ...
 _PARTS: dict[str, type] = {
     "timeouts": Timeouts,
     "retry_policy": RetryPolicy,
     "circuit_breaker": CircuitBreakerConfig,
+    "degraded": DegradedPolicy,
 }
 
 
@@ -328,6 +347,7 @@ class IntegrationConfig(Record):
     retry_policy: RetryPolicy = _PRESET
     circuit_breaker: CircuitBreakerConfig = _PRESET
     health_check_interval: float = _PRESET
+    degraded: DegradedPolicy = _PRESET
 
     def __post_init__(self) -> None:
         _settle(self, "", type=_member(IntegrationType))
@@ -385,6 +405,8 @@ _DURATIONS = {
     "latency_limit",
     "window",
     "health_check_interval",
+    "ramp",
+    "cancel_counts_after",
 }
 
 
@@ -406,10 +428,11 @@ def _seconds(name: str, value: object) -> object:
 # The seed's numbers to the letter; where it is silent, ours. The attempt timeout (`timeout`) is the type's
 # own read timeout, so one hung attempt leaves at least half of the overall time for another; DATABASE's
 # equals its overall timeout, so there a hung first attempt leaves no time for a retry. The seed lists what
-# DATABASE retries; the others also retry a rate limit, which is a common answer of a hosted service.
+# DATABASE retries; the others also retry a rate limit, which is a common answer of a hosted service. A feed
+# and a cache are back at full capacity at once, for their peers are made for bursts; the others ramp up.
 _PRESETS = {
     IntegrationType.DATABASE: IntegrationConfig(
-        IntegrationType.DATABASE, Timeouts(), RetryPolicy(), CircuitBreakerConfig(), 30.0
+        IntegrationType.DATABASE, Timeouts(), RetryPolicy(), CircuitBreakerConfig(), 30.0, DegradedPolicy()
     ),
     # Ours: a first delay of 1 s and a cap of 20 s, for a model that is overloaded takes longer to recover
     # than a database and each attempt costs money; two probes for the same reason.
@@ -419,6 +442,7 @@ _PRESETS = {
         RetryPolicy(3, 1.0, 20.0, 1.5, Jitter.FULL, RETRYABLE),
         CircuitBreakerConfig(3, 2, timeout=30.0, half_open_max_calls=2, reset_timeout=60.0),
         60.0,
+        DegradedPolicy(),
     ),
     # Ours: short waits and an early return, for an old price is worth little; probes for all five successes
     # run at once.
@@ -428,6 +452,7 @@ _PRESETS = {
         RetryPolicy(2, 0.1, 2.0, 1.5, Jitter.FULL, RETRYABLE),
         CircuitBreakerConfig(10, 5, timeout=5.0, half_open_max_calls=5, reset_timeout=15.0),
         10.0,
+        DegradedPolicy(ramp=0.0),
     ),
     # Ours: 50 ms is the seed's "minimal backoff", constant because its multiplier is 1; the source behind the
     # cache is the better second attempt.
@@ -437,6 +462,7 @@ _PRESETS = {
         RetryPolicy(1, 0.05, 0.05, 1.0, Jitter.NONE, RETRYABLE),
         CircuitBreakerConfig(20, 10, timeout=2.0, half_open_max_calls=10, reset_timeout=15.0),
         60.0,
+        DegradedPolicy(ramp=0.0),
     ),
     # All ours, for the seed names the type and no numbers: DATABASE's policy, since nothing is known of the
     # peer, with half its overall time for an attempt so that a hung one can be retried, and half its wait,
@@ -447,6 +473,7 @@ _PRESETS = {
         RetryPolicy(retryable_errors=RETRYABLE),
         CircuitBreakerConfig(timeout=15.0, reset_timeout=30.0),
         30.0,
+        DegradedPolicy(),
     ),
 }
 

@@ -148,6 +148,12 @@ class CircuitOpenError(IntegrationError):
     _suffix = "CIRCUIT_OPEN"
 
 
+class DegradedModeError(IntegrationError):
+    """The gate let this call not go, for only a share of them may: "DB_DEGRADED". See `details["capacity"]`."""
+
+    _suffix = "DEGRADED"
+
+
 class IntegrationTimeoutError(IntegrationError, TimeoutError):
     """An attempt or the whole operation passed its time limit: "DB_TIMEOUT"."""
 

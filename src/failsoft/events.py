@@ -11,7 +11,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from ._core import hear_refusals
 from .config import CircuitState, ErrorCategory, FallbackType, IntegrationType
+from .logs import complain
 from .records import Record
 
 TYPE_CHECKING = False
@@ -130,11 +132,13 @@ def subscribe(listener: Callable[[Any], object], *kinds: type[Record]) -> Callab
     entry = (listener, kinds or KINDS)
     with _changing:
         _listeners = (*_listeners, entry)
+        hear_refusals(listening(Refusal))
 
     def unsubscribe() -> None:
         global _listeners
         with _changing:
             _listeners = tuple(other for other in _listeners if other is not entry)
+            hear_refusals(listening(Refusal))
 
     return unsubscribe
 
@@ -175,13 +179,4 @@ def _deliver() -> None:
             try:
                 listener(event)
             except Exception:
-                _complain(event)
-
-
-def _complain(event: Event) -> None:
-    import logging  # only a faulty listener needs it, and it is a third of what importing us would cost
-
-    log = logging.getLogger("failsoft")
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())
-    log.exception("a listener raised on %r", event)
+                complain("a listener raised on %r", event)

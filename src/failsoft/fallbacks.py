@@ -85,3 +85,13 @@ def in_order(fallbacks: Iterable[Fallback]) -> tuple[Fallback, ...]:
         before = fallback.priority if fallback.priority is not None else PRIORITIES.get(fallback.type, before)
         ranked.append((before, fallback))
     return tuple(fallback for _, fallback in sorted(ranked, key=lambda pair: pair[0]))
+
+
+def memory_of(fallbacks: Iterable[Fallback]) -> Memory | None:
+    """What a guard with these fallbacks has to remember: by one key, enough for all of them."""
+    wanted = [fallback.memory for fallback in fallbacks if fallback.memory is not None]
+    if not wanted:
+        return None
+    if any(memory.key != wanted[0].key for memory in wanted):
+        raise ValueError("fallbacks of one guard that remember values must do so by the same key")
+    return Memory(wanted[0].key, None, max(memory.max_keys for memory in wanted))

@@ -12,10 +12,19 @@ from .functions import dress, is_coroutine_function, is_generator_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypedDict
 
     from ._core import AsyncGuard, Guard
+    from .config import IntegrationConfig
     from .recovery import Recovery
+
+    class Limits(TypedDict):
+        """Seconds, None for none."""
+
+        timeout: float
+        overall: float
+        slow: float | None
+        cancel_after: float
 
 
 _UNBOUND = (BuiltinFunctionType, MethodType, type, *(() if sys.version_info >= (3, 14) else (partial,)))
@@ -39,7 +48,7 @@ def build(
     disabled: bool,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
     """A guard before `fn`, with its name, signature and kind."""
-    config = recovery.integration.config
+    memory = recovery.memory
     guard = make_guard(
         fn,
         recovery.integration.breaker,
@@ -52,10 +61,24 @@ def build(
         has_fallbacks=bool(recovery.fallbacks),
         shared=shared,
         disabled=disabled,
-        timeout=config.circuit_breaker.timeout,
-        overall=config.timeouts.overall,
-        slow=config.circuit_breaker.slow_call,
-        cancel_after=config.timeouts.read,
+        skip=recovery.skip,
+        memory_key=memory.key if memory else None,
+        memory_most=memory.max_keys if memory else 0,
+        dedupe=recovery.flights,
+        key=recovery.key,
+        max_keys=recovery.max_keys,
+        **limits(recovery.integration.config),
     )
     dress(guard, fn, recovery.operation)
     return guard
+
+
+def limits(config: IntegrationConfig) -> Limits:
+    """What a compiled guard has to know of the settings, in seconds."""
+    patience = config.circuit_breaker.cancel_counts_after
+    return {
+        "timeout": config.circuit_breaker.timeout,
+        "overall": config.timeouts.overall,
+        "slow": config.circuit_breaker.slow_call,
+        "cancel_after": config.timeouts.read if patience is None else patience,
+    }

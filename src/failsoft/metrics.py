@@ -1,23 +1,34 @@
-"""What the calls of an operation came to, as numbers to look at."""
+"""What the calls of an operation came to, as numbers to look at.
+
+Everything here reads what guards write, without stopping them and without a lock that they would see.
+"""
 
 from __future__ import annotations
 
-from ._core import EVENTS, LatencyView, Operation
+from collections.abc import Iterable
+
+from ._core import EVENTS, LatencyView, Operation, now_ns
 from .records import Record, field_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .registry import Registry
+
 QUANTILES = (0.5, 0.95, 0.99)
+
+OVERFLOW = "(overflow)"
+"""The operation that counts for all that came after a registry's `max_operations`."""
 
 
 class OperationMetrics(Record):
     """One operation's numbers, read at one moment. Latencies in seconds, 0.0 while nothing has been counted.
 
     `count` is how many attempts ended in success or failure, and `error_count` how many of them failed by the
-    breaker's rules (see `CircuitBreakerConfig.trip_on`). `retries` are attempts after the first, `rejected` calls the
-    gate refused, `timeouts` attempts that took longer than they may. All since the start; `recent` is the same over
+    breaker's rules (see `CircuitBreakerConfig.trip_on`). `retries` are attempts after the first, `fallbacks` calls that
+    a fallback answered, `deduplicated` calls that shared the execution of another, `rejected` calls the gate refused,
+    `timeouts` attempts that took longer than they may. All since the start or the last reset; `recent` is the same over
     the rolling window, in which only count, latencies and errors are kept.
     """
 
@@ -42,32 +53,127 @@ class OperationMetrics(Record):
         return numbers
 
 
-def read_metrics(operation: Operation) -> OperationMetrics:
-    """The numbers of an operation now."""
-    events = dict(zip(EVENTS, operation.events(), strict=True))
-    recent = OperationMetrics(**_calls(operation, operation.recent, recent=True))
+class Baseline:
+    """What an operation had come to when its metrics were reset. The breaker's windows know nothing of it."""
+
+    __slots__ = ("at", "cells", "events", "totals")
+
+    def __init__(self, operation: Operation) -> None:
+        self.at = now_ns()
+        self.totals = operation.totals_of(False)
+        self.events = operation.events()
+        self.cells = dict(operation.cells())
+
+
+class IntegrationMetrics:
+    """The metrics of a registry's operations, by name."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def get_metrics(self, integration: str, operation: str) -> OperationMetrics:
+        """The numbers of one operation. KeyError where there is none of this name."""
+        return self._registry[integration].metrics(operation)
+
+    def get_metrics_summary(self) -> dict[str, OperationMetrics]:
+        """The numbers of every operation, by "integration.operation", and of keys by "integration[key].operation"."""
+        return {
+            f"{integration.name}.{operation}": integration.metrics(operation)
+            for integration in self._registry.with_shards()
+            for operation in integration.operations
+        }
+
+    def reset(self, integration: str | None = None, operation: str | None = None) -> None:
+        """Count anew: one operation, all of an integration, or all. Breakers and their windows stay as they are."""
+        chosen = self._registry.with_shards() if integration is None else (self._registry[integration],)
+        for one in chosen:
+            one.reset_metrics(operation)
+
+
+def read_metrics(operations: Iterable[tuple[Operation, Baseline | None]], window: float) -> OperationMetrics:
+    """The numbers of operations together, each less what it had come to when it was last reset."""
+    parts = list(operations)
+    if not parts:
+        return OperationMetrics(recent=OperationMetrics())
+    if len(parts) == 1 and parts[0][1] is None:
+        operation = parts[0][0]
+        ever, recent = _calls(operation, operation, False), _calls(operation, operation.recent, True)
+    else:
+        ever, recent = _together(parts, None), _together(parts, now_ns() - round(window * 1e9))
+    counted = dict.fromkeys(EVENTS, 0)
+    for operation, base in parts:
+        before = base.events if base else (0,) * len(EVENTS)
+        for name, count, was in zip(EVENTS, operation.events(), before, strict=True):
+            counted[name] += count - was
     return OperationMetrics(
-        **_calls(operation, operation, recent=False),
-        retries=events["retries"],
-        fallbacks=events["fallbacks"],
-        deduplicated=events["deduplicated"],
-        rejected=events["rejected"],
-        timeouts=events["timeouts"],
-        recent=recent,
+        **ever,
+        retries=counted["retries"],
+        fallbacks=counted["fallbacks"],
+        deduplicated=counted["deduplicated"],
+        rejected=counted["rejected"],
+        timeouts=counted["timeouts"],
+        recent=OperationMetrics(**recent),
     )
 
 
-def _calls(operation: Operation, view: LatencyView, *, recent: bool) -> dict[str, Any]:
+def latencies(operations: Iterable[Operation], *, recent: bool) -> tuple[tuple[int, int, int], tuple[float, ...]]:
+    """(calls, summed ns, failures) of operations together, and their QUANTILES in seconds (0.0 without calls)."""
+    cells: dict[int, int] = {}
+    calls = summed = failures = 0
+    for operation in operations:
+        some, more, failed, _slow = operation.totals_of(recent)
+        calls, summed, failures = calls + some, summed + more, failures + failed
+        for middle, count in (operation.recent if recent else operation).cells():
+            cells[middle] = cells.get(middle, 0) + count
+    return (calls, summed, failures), _quantiles(cells)
+
+
+def _calls(operation: Operation, view: LatencyView, recent: bool) -> dict[str, Any]:
     count, summed, failures, _slow = operation.totals_of(recent)
-    if not count:
-        return {}
-    p50, p95, p99 = view.quantiles(QUANTILES)
+    return _fields(count, summed, failures, view.quantiles(QUANTILES)) if count else {}
+
+
+def _fields(count: int, summed: int, failures: int, quantiles: tuple[float, ...]) -> dict[str, Any]:
     return {
         "count": count,
         "avg_latency": summed / 1e9 / count,
-        "p50_latency": p50,
-        "p95_latency": p95,
-        "p99_latency": p99,
+        "p50_latency": quantiles[0],
+        "p95_latency": quantiles[1],
+        "p99_latency": quantiles[2],
         "error_count": failures,
         "error_rate": failures / count,
     }
+
+
+def _together(parts: list[tuple[Operation, Baseline | None]], since: int | None) -> dict[str, Any]:
+    """Of several operations, or after a reset. `since`: over the window that began then, or since a later reset."""
+    cells: dict[int, int] = {}
+    calls = summed = failures = 0
+    for operation, base in parts:
+        # Of two spans of time that both end now, what is in the shorter one is in both.
+        windowed = since is not None and (base is None or base.at < since)
+        before = None if windowed else base
+        some, more, failed, _slow = operation.totals_of(windowed)
+        seen = dict((operation.recent if windowed else operation).cells())
+        if before is not None:
+            some, more, failed = (now - was for now, was in zip((some, more, failed), before.totals, strict=False))
+            seen = {middle: count - before.cells.get(middle, 0) for middle, count in seen.items()}
+        calls, summed, failures = calls + some, summed + more, failures + failed
+        for middle, count in seen.items():
+            cells[middle] = cells.get(middle, 0) + count
+    return _fields(calls, summed, failures, _quantiles(cells)) if calls else {}
+
+
+def _quantiles(cells: dict[int, int]) -> tuple[float, ...]:
+    """The QUANTILES of (middle in ns -> count): the ceil(q * n)-th smallest, as the compiled pass finds them."""
+    total = sum(cells.values())
+    if not total:
+        return (0.0,) * len(QUANTILES)
+    answers, passed, ordered = [], 0, iter(sorted(cells.items()))
+    middle = 0
+    for share in QUANTILES:
+        while passed < share * total:
+            middle, count = next(ordered)
+            passed += count
+        answers.append(middle / 1e9)
+    return tuple(answers)

@@ -1,4 +1,4 @@
-"""What happens to a call that did not succeed at once: classification, retry, fallback, and the words for it.
+"""What happens to a call that did not succeed at once: classification, retry and fallback.
 
 The compiled guards come here with a failed, refused or judged first attempt, and never for a success. One course of
 decisions serves sync and async calls: `_course` is a generator that yields what has to be done (wait, attempt, ask a
@@ -7,91 +7,61 @@ fallback) and is sent how it went; two short drivers do it, one by calling, one 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
 
-from . import deadlines, timers
-from ._core import EVENTS, REASONS, STATES, IntegrationResult, now_ns
-from .breakers import refusal_message
-from .config import LONGEST, CircuitState, ErrorCategory, FallbackType
-from .errors import (
-    CircuitOpenError,
-    IntegrationError,
-    IntegrationTimeoutError,
-    classify_error,
-    never_sent,
-    retry_after_of,
+from . import answers, deadlines, decisions, events, timers
+from ._core import REASONS, STATES, now_ns
+from .asking import ask, ask_async
+from .config import LONGEST, CircuitState, ErrorCategory, FallbackType, IntegrationConfig
+from .course import (
+    ATTEMPT,
+    FAILED,
+    FALLBACKS,
+    IGNORED,
+    JUDGED,
+    RAISE,
+    REFUSED,
+    RESULT,
+    RETRIES,
+    SECOND,
+    SUCCEEDED,
+    TIMEOUTS,
+    Attempt,
+    End,
+    Final,
 )
-from .metrics import OperationMetrics, read_metrics
+from .errors import IntegrationError, classify_error, never_sent, retry_after_of
+from .fallbacks import Aged, memory_of
+from .metrics import OperationMetrics
 from .retry import retryable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    from ._core import AsyncGuard, Guard, Operation, Refusal
+    from ._core import Operation, Refusal
+    from .course import AnyGuard, Arguments
+    from .dedupe import Flights
     from .fallbacks import Fallback
-    from .registry import Integration
-
-    AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
-    Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]] | None
-
-SUCCEEDED, FAILED, IGNORED, REFUSED, JUDGED = range(5)
-RAISE, RESULT = range(2)
-"""The codes of csrc/python/guard.h: how an attempt ended, and what its caller wants."""
-
-RETRIES, FALLBACKS, TIMEOUTS = (EVENTS.index(name) for name in ("retries", "fallbacks", "timeouts"))
-
-SECOND = 1_000_000_000
-
-ATTEMPT_TIMEOUT = "attempt timeout"
-
-
-class End:
-    """How one attempt ended: `payload` is the value, the exception, the Refusal, or (value, category) if judged."""
-
-    __slots__ = ("kind", "payload", "permit", "took")
-
-    def __init__(self, kind: int, payload: Any, permit: int, took: int) -> None:
-        self.kind = kind
-        self.payload = payload
-        self.permit = permit
-        self.took = took  # ns
-
-
-class Attempt:
-    """A step: try once more, until the CLOCK_MONOTONIC time `until` (ns)."""
-
-    __slots__ = ("until",)
-
-    def __init__(self, until: int) -> None:
-        self.until = until
-
-
-class Final:
-    """What the call has come to."""
-
-    def __init__(self) -> None:
-        self.success = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.category = ErrorCategory.UNKNOWN
-        self.refusal: Refusal | None = None
-        self.attempts = 0
-        self.delays: tuple[float, ...] = ()
-        self.reason: str | None = None
-        self.judged = False
-        self.fallback: FallbackType | None = None
-        self.fallback_errors: tuple[tuple[FallbackType, BaseException], ...] = ()
+    from .integrations import Integration
 
 
 class Recovery:
     """The policies of one guard, and what they come to when they are needed."""
 
     __slots__ = (
-        "_backoff", "details", "failure", "fallbacks", "idempotent", "integration", "operation", "overall", "patience",
-        "policy", "record", "retries", "timeout", "trip_on",
+        "details", "failure", "fallbacks", "flights", "idempotent", "integration", "key", "max_keys", "memory",
+        "operation", "overall", "patience", "policy", "record", "retries", "retry", "skip", "timeout", "trip_on",
     )  # fmt: skip
+
+    overall: int  # ns
+    patience: float
+    policy: Any
+    retries: int
+    timeout: float
+    trip_on: frozenset[ErrorCategory]
 
     def __init__(
         self,
@@ -104,22 +74,34 @@ class Recovery:
         retry: bool,
         idempotent: bool,
         details: Mapping[str, object] | Callable[..., Mapping[str, object]] | None = None,
+        key: Callable[..., Hashable] | None = None,
+        max_keys: int = 1,
+        flights: Flights | None = None,
+        skip: int = 0,
     ) -> None:
-        config = integration.config
         self.integration = integration
         self.operation = operation
         self.record = record
         self.failure = failure
         self.fallbacks = fallbacks
+        self.retry = retry
         self.idempotent = idempotent
         self.details = details
+        self.key = key
+        self.max_keys = max_keys
+        self.flights = flights
+        self.skip = skip  # leading arguments that are not the operation's own: what to call
+        self.memory = memory_of(fallbacks)
+        self.adopt(integration.config)
+
+    def adopt(self, config: IntegrationConfig) -> None:
+        """Let these settings hold from now on."""
         self.policy = config.retry_policy
-        self.retries = config.retry_policy.max_retries if retry else 0
+        self.retries = config.retry_policy.max_retries if self.retry else 0
         self.overall = round(config.timeouts.overall * SECOND)
         self.timeout = config.circuit_breaker.timeout
         self.trip_on = config.circuit_breaker.trip_on
         self.patience = config.timeouts.read
-        self._backoff = integration.backoff
 
     # ---- what the compiled guards call
 
@@ -128,7 +110,10 @@ class Recovery:
     ) -> Any:
         """The first attempt of a sync call raised."""
         if mode == RAISE and not self.fallbacks and not self._again(error):
-            self._settle(guard, End(FAILED, error, permit, took))
+            final = Final()
+            final.attempts, final.error = 1, error
+            final.category = self._settle(guard, End(FAILED, error, permit, took))
+            answers.log(self, final, arguments)
             return False, error
         return self._run(guard, mode, End(FAILED, error, permit, took), arguments)
 
@@ -162,10 +147,48 @@ class Recovery:
         """As `judged`, for an awaited call."""
         return await self._run_async(guard, mode, End(JUDGED, (value, category), permit, took), arguments)
 
+    def refusal_seen(self, guard: AnyGuard, mode: int, refusal: Refusal) -> None:
+        """The gate has refused: the first time in a while, or somebody listens to refusals."""
+        if events.listening(events.Refusal):
+            limited = refusal.limited
+            events.publish(
+                events.Refusal(
+                    self.integration.name,
+                    self.operation,
+                    CircuitState(STATES[refusal.state]),
+                    self.limit_reason() if limited else REASONS[refusal.because],
+                    refusal.retry_after,
+                    refusal.capacity if limited else None,
+                    time.time(),
+                )
+            )
+        if mode != ATTEMPT and not self.fallbacks:  # the others are logged at the end of their course
+            final = Final()
+            final.refusal = refusal
+            answers.log(self, final, None)
+
     def judge(self, value: Any) -> ErrorCategory | None:
         """What `failure=` makes of a value. Nonsense is a ValueError, which changes nothing for the caller."""
         category = self.failure(value) if self.failure else None
         return None if category is None else ErrorCategory(category)
+
+    def arm(self, seconds: float) -> deadlines.AttemptDeadline | None:
+        """Bound a suspended attempt."""
+        return deadlines.arm(seconds, lambda given: answers.expired(self, given))
+
+    def metrics(self) -> OperationMetrics:
+        """The numbers of this operation now."""
+        return self.integration.metrics(self.integration.recorded_as(self.operation))
+
+    def describe(self, refusal: Refusal) -> dict[str, object]:
+        """Every field of the error for a refusal."""
+        return answers.describe(self, refusal)
+
+    def shard(self, guard: AnyGuard, key: Hashable) -> AnyGuard:
+        """The guard for a key that has not been seen yet."""
+        return self.integration.guard_for_key(guard, key)
+
+    # ---- what rooms around this one ask
 
     def outcome_of(self, category: ErrorCategory) -> int:
         """How a failure of this category counts for the breaker."""
@@ -173,30 +196,21 @@ class Recovery:
             return FAILED
         return IGNORED if category is ErrorCategory.VALIDATION else SUCCEEDED  # otherwise somebody answered
 
-    def arm(self, seconds: float) -> deadlines.AttemptDeadline | None:
-        """Bound a suspended attempt."""
-        return deadlines.arm(seconds, self._expired)
+    def log_block(self, error: Exception) -> None:
+        """A block that was an attempt has raised."""
+        final = Final()
+        final.attempts, final.error, final.category = 1, error, classify_error(error)
+        answers.log(self, final, None)
 
-    def metrics(self) -> OperationMetrics:
-        """The numbers of this operation now."""
-        return read_metrics(self.record)
+    def shared_failure(self, mode: int, error: IntegrationError) -> Any:
+        """The answer for who waited in vain for a call like theirs."""
+        if mode == RESULT:
+            return answers.failed_result(error)
+        raise error
 
-    def describe(self, refusal: Refusal) -> dict[str, object]:
-        """Every field of the error for a refusal."""
-        state, reason = STATES[refusal.state], REASONS[refusal.because]
-        wait = refusal.retry_after
-        error = CircuitOpenError(
-            refusal_message(self.integration.name, state, reason, wait),
-            integration_type=self.integration.type,
-            details={"state": state, "failures": refusal.failures, "generation": refusal.generation},
-            timestamp=time.time() - refusal.age,
-            retryable=True,
-            integration_name=self.integration.name,
-            operation=self.operation,
-            retry_after=wait,
-            reason=reason,
-        )
-        return dict(vars(error))
+    def limit_reason(self) -> str:
+        """Why fewer than all calls go."""
+        return self.integration.limit_reason()
 
     # ---- the course of a call, and its two drivers
 
@@ -218,23 +232,23 @@ class Recovery:
                 final.value, final.error = None, end.payload
             if guard._disabled:
                 return final
-            wait, final.reason = self._wait(final, previous, until)
+            wait = self._wait(final, previous, until)
             if wait is None:
                 break
-            self.record.note(RETRIES)
+            self._tell_retry(final, wait)
             final.delays += (wait,)
             previous = wait
             yield wait
             end = yield Attempt(until)
         else:
             final.refusal = end.payload
-            final.reason = self._words(end.payload)
+            final.reason = answers.words_of(self, end.payload)
+            if final.attempts:
+                self._give_up(final, decisions.REFUSED)
         for fallback in self.fallbacks:
             good, answer = yield fallback
             if good:
-                self.record.note(FALLBACKS)
-                final.success = fallback.type is not FallbackType.ERROR_RESPONSE
-                final.value, final.fallback = answer, fallback.type
+                self._take(final, fallback.type, answer)
                 break
             final.fallback_errors += ((fallback.type, answer),)
         return final
@@ -253,10 +267,11 @@ class Recovery:
                 elif isinstance(step, Attempt):
                     answer = End(*guard._attempt(step.until, args, kwargs))
                 else:
-                    answer = self._ask(step, args, kwargs)
+                    answer = ask(self, guard, step, args, kwargs)
                     if answer[0] and hasattr(answer[1], "__await__"):
                         # An async fallback of what turns out to be an async call: go on when it is awaited.
-                        rest = self._finish(guard, mode, course, self._ask_async(answer[1]), began, arguments)
+                        waiting = ask_async(self, step, answer[1])
+                        rest = self._finish(guard, mode, course, waiting, began, arguments)
                         return rest if mode == RESULT else (True, _unpacked(rest))
         except StopIteration as stop:
             final = stop.value
@@ -286,26 +301,18 @@ class Recovery:
                     attempt = guard._attempt(step.until, args, kwargs)
                     answer = End(*(attempt if isinstance(attempt, tuple) else await attempt))
                 else:
-                    answer = self._ask(step, args, kwargs)
+                    answer = ask(self, guard, step, args, kwargs, is_async=True)
                     if answer[0] and hasattr(answer[1], "__await__"):
-                        answer = await self._ask_async(answer[1])
+                        answer = await ask_async(self, step, answer[1])
         except StopIteration as stop:
             final = stop.value
         return self._answer(guard, mode, final, began, arguments)
 
-    @staticmethod
-    def _ask(fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
-        try:
-            return True, fallback.handler(*args, **kwargs)
-        except Exception as error:
-            return False, error
-
-    @staticmethod
-    async def _ask_async(answer: Any) -> tuple[bool, Any]:
-        try:
-            return True, await answer
-        except Exception as error:
-            return False, error
+    def _answer(self, guard: AnyGuard, mode: int, final: Final, began: int, arguments: Arguments) -> Any:
+        if self.memory is not None and final.success and final.fallback is None:
+            args, kwargs = arguments or ((), {})
+            guard._remember(args, kwargs, final.value)
+        return answers.answer(self, guard, mode, final, began, arguments)
 
     # ---- the decisions
 
@@ -324,96 +331,53 @@ class Recovery:
         guard._settle(end.permit, self.outcome_of(category), end.took)
         return category
 
-    def _wait(self, final: Final, previous: float, until: int) -> tuple[float | None, str | None]:
-        """Seconds until the next attempt, or None and the reason why there is none."""
-        hint = _hint(final)
+    def _wait(self, final: Final, previous: float, until: int) -> float | None:
+        """Seconds until the next attempt. None: there is none, and `final.reason` says why."""
+        hint = answers.hint_of(final)
         if not retryable(self.policy, final.category, hint):
-            return None, f"{final.category} errors are not retried"
+            return self._give_up(final, decisions.NOT_RETRYABLE, f"{final.category} errors are not retried")
         if final.attempts > self.retries:
-            return None, "all retries are used up" if self.retries else None
+            return self._give_up(final, decisions.USED_UP) if self.retries else None
         if not self.idempotent and not (final.error is not None and never_sent(final.error)):
-            return None, "the operation is not idempotent and may have been carried out"
-        drawn = self._backoff.delay(final.attempts - 1, previous)
+            return self._give_up(final, decisions.NOT_IDEMPOTENT)
+        drawn = self.integration.backoff.delay(final.attempts - 1, previous)
         wait = min(drawn if hint is None else max(hint, 0.0), LONGEST)
         if now_ns() + wait * SECOND >= until:
             asked = "asked for" if hint is not None else "needed"
-            return None, f"a wait of {wait:.3g} s is {asked} and the overall deadline comes first"
-        return wait, None
+            words = f"a wait of {wait:.3g} s is {asked} and the overall deadline comes first"
+            return self._give_up(final, decisions.NO_TIME, words)
+        return wait
 
-    # ---- the answers
+    def _give_up(self, final: Final, code: int, words: str | None = None) -> float | None:
+        """No further attempt, and why."""
+        if code != decisions.REFUSED:
+            final.reason = words or decisions.GIVE_UPS[code]
+        self._note(decisions.GIVE_UP, code, final.attempts)
+        return None
 
-    def _answer(self, guard: AnyGuard, mode: int, final: Final, began: int, arguments: Arguments) -> Any:
-        if mode == RESULT:
-            failed = not final.success or final.fallback is not None
-            return IntegrationResult(
-                final.success,
-                data=final.value,
-                error=self._error(final, arguments) if failed else None,
-                guard=guard,
-                duration=max(now_ns() - began, 0) / SECOND,
-                attempts=final.attempts,
-                fallback_type=final.fallback,
-            )
-        if final.success or final.fallback is not None or final.judged:
-            return True, final.value  # a judged value goes back as the bare function gave it
-        error = final.error if final.error is not None else final.refusal.error()  # type: ignore[union-attr]
-        _annotate(error, final)
-        return False, error
+    def _tell_retry(self, final: Final, wait: float) -> None:
+        self.record.note(RETRIES)
+        self._note(decisions.RETRY, decisions.CATEGORIES.index(final.category), final.attempts + 1, wait)
+        if events.listening(events.Retry):
+            name, attempt = self.integration.name, final.attempts + 1
+            events.publish(events.Retry(name, self.operation, attempt, wait, final.category, final.error, time.time()))
 
-    def _error(self, final: Final, arguments: Arguments) -> IntegrationError:
-        """The standard form of what went wrong with the primary operation."""
-        if isinstance(final.error, IntegrationError):
-            error = final.error
-            if isinstance(error, IntegrationTimeoutError) and error.reason == ATTEMPT_TIMEOUT:
-                error.attempts = final.attempts  # ours, made while the attempt still ran
-                error.reason = final.reason or error.reason
-                error.details = {**error.details, **self._details(final, arguments)}
-            return error
-        if final.error is None and final.refusal is not None and not final.judged:
-            refused: CircuitOpenError = final.refusal.error()
-            return refused
-        kind = IntegrationTimeoutError if final.category is ErrorCategory.TIMEOUT else IntegrationError
-        original = final.error
-        words = _shown(str, final.value) if original is None else _shown(str, original) or type(original).__name__
-        return kind(
-            f"{self.operation}: {words}",
-            category=final.category,
-            original_error=original,
-            details=self._details(final, arguments),
-            retryable=final.category in self.policy.retryable_errors,
-            integration_type=self.integration.type,
-            integration_name=self.integration.name,
-            operation=self.operation,
-            attempts=final.attempts,
-            retry_after=_hint(final),
-            reason=final.reason,
-        )
+    def _take(self, final: Final, kind: FallbackType, answer: Any) -> None:
+        """A fallback has answered."""
+        if isinstance(answer, Aged):
+            final.value, final.age = answer.value, answer.age
+        else:
+            final.value = answer
+        final.success = kind is not FallbackType.ERROR_RESPONSE
+        final.fallback = kind
+        self.record.note(FALLBACKS)
+        self._note(decisions.FALLBACK, decisions.FALLBACKS.index(kind), 0, math.nan if final.age is None else final.age)
+        if events.listening(events.FallbackUsed):
+            name = self.integration.name
+            events.publish(events.FallbackUsed(name, self.operation, kind, final.age, final.error, time.time()))
 
-    def _details(self, final: Final, arguments: Arguments) -> dict[str, object]:
-        details: dict[str, object] = {}
-        args, kwargs = arguments or ((), {})
-        if self.details is not None:
-            try:
-                details.update(self.details(*args, **kwargs) if callable(self.details) else self.details)
-            except Exception as error:
-                details["details_error"] = _shown(repr, error)
-        details["attempt_timeout"] = self.timeout
-        details["delays"] = final.delays
-        return details
-
-    def _expired(self, seconds: float) -> IntegrationTimeoutError:
-        return IntegrationTimeoutError(
-            f"{self.operation}: no answer within {seconds:.3g} s",
-            details={"attempt_timeout": self.timeout},
-            integration_type=self.integration.type,
-            integration_name=self.integration.name,
-            operation=self.operation,
-            reason=ATTEMPT_TIMEOUT,
-        )
-
-    def _words(self, refusal: Refusal) -> str:
-        state, reason = CircuitState(STATES[refusal.state]), REASONS[refusal.because]
-        return f"the gate refused: circuit {state}" + (f" ({reason})" if reason else "")
+    def _note(self, kind: int, code: int, attempt: int, number: float = 0.0) -> None:
+        self.integration.breaker.note(kind, code, attempt, number, self.record.number)
 
 
 async def _unpacked(answer: Awaitable[tuple[bool, Any]]) -> Any:
@@ -421,26 +385,3 @@ async def _unpacked(answer: Awaitable[tuple[bool, Any]]) -> Any:
     if not good:
         raise payload
     return payload
-
-
-def _hint(final: Final) -> float | None:
-    """When the peer asked us to come back, in seconds; a judged response may carry it as an error would."""
-    source: Any = final.error if final.error is not None else final.value
-    return None if source is None or isinstance(source, CircuitOpenError) else retry_after_of(source)
-
-
-def _shown(how: Callable[[object], str], thing: object) -> str:
-    """In words; things of users may have none, which must not become the caller's problem."""
-    try:
-        return how(thing)[:500]
-    except Exception:
-        return f"a {type(thing).__name__} without words"
-
-
-def _annotate(error: BaseException, final: Final) -> None:
-    """Say on the exception what was tried, if anything was; else it stays as it came."""
-    if final.attempts > 1:
-        waited = ", ".join(f"{delay:.3g}" for delay in final.delays)
-        error.add_note(f"failsoft: {final.attempts} attempts, after waits of {waited} s; then: {final.reason}")
-    for kind, failure in final.fallback_errors:
-        error.add_note(f"failsoft: the {kind} fallback failed too: {_shown(repr, failure)}")

@@ -11,6 +11,7 @@ from . import _core, timers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from threading import Event
     from types import TracebackType
     from typing import Self
 
@@ -78,6 +79,14 @@ class FakeClock:
 
         self.advance(seconds)
         await asyncio.sleep(0)
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """Wait until another thread sets the event, or advances the clock so far."""
+        until = self._now + round(seconds * 1e9)
+        while not event.wait(0.001):
+            if self._now >= until:
+                return event.is_set()
+        return True
 
     def call_later(self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Run `callback` when `advance` passes the time. Returns the function that calls it off."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from threading import Event
     from typing import Protocol
 
     class Timers(Protocol):
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
         def sleep(self, seconds: float) -> None: ...
         async def sleep_async(self, seconds: float) -> None: ...
+        def wait(self, event: Event, seconds: float) -> bool: ...
         def call_later(
             self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]
         ) -> Callable[[], None]: ...
@@ -30,6 +33,10 @@ class RealTimers:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """Wait for an event, at most so long. Whether it came."""
+        return event.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def call_later(self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Run `callback` in the loop, `seconds` from now. Returns the function that calls it off."""

@@ -1,4 +1,4 @@
-"""The seed's face: one call in, one `IntegrationResult` out, never an exception.
+"""The seed's face: one call in, one `IntegrationResult` out, never an exception; and the state of all integrations.
 
 Each function here acts on the default registry, unless given another.
 """
@@ -11,13 +11,24 @@ from collections.abc import Callable, Iterable
 from . import registry as registries
 from .breakers import BreakerStatus, BreakerSummary
 from .config import IntegrationConfig, IntegrationType
+from .decisions import Explanation
+from .degraded import DegradedMode
 from .fallbacks import Fallback
 from .functions import name_of
-from .registry import Integration, Registry
+from .integrations import CALLERS_MOST, Integration
+from .metrics import OperationMetrics
+from .registry import Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Unpack
+
+    from .integrations import Choices
+
+_faces = registries.default.faces
+
+integration_metrics = registries.default.metrics
+"""The metrics of the default registry's operations."""
 
 
 def integration(
@@ -43,9 +54,26 @@ def with_integration_resilience(
     Sync operations give the result itself; coroutine functions, and functions that return an awaitable, give an
     awaitable of it. `operation_name` is what the calls are recorded under, the function's own name by default.
     """
+    if registry is None and operation_name is None and fallbacks == () and retry is True and idempotent is True:
+        try:  # the plain call of a function seen before is two look-ups
+            kind, outcome = _faces[integration_name][operation.__name__]
+        except (KeyError, AttributeError, TypeError):
+            return _first_time(integration_type, integration_name, operation)
+        if kind is integration_type:
+            return outcome(operation)
     known = (registry or registries.default).integration(integration_name, integration_type)
     name = operation_name or name_of(operation)
     return known.caller(name, tuple(fallbacks), retry=retry, idempotent=idempotent).outcome(operation)
+
+
+def _first_time(integration_type: IntegrationType | str, integration_name: str, operation: Callable[[], Any]) -> Any:
+    known = registries.default.integration(integration_name, integration_type)
+    outcome = known.caller(name_of(operation)).outcome
+    faces = _faces.setdefault(known.name, {})
+    if len(faces) >= CALLERS_MOST:
+        faces.clear()
+    faces[name_of(operation)] = known.type, outcome
+    return outcome(operation)
 
 
 def create_integration_operation(
@@ -54,20 +82,48 @@ def create_integration_operation(
     operation: Callable[..., Any],
     *,
     operation_name: str | None = None,
-    fallbacks: Iterable[Fallback] = (),
-    retry: bool = True,
-    idempotent: bool = True,
     registry: Registry | None = None,
+    **options: Unpack[Choices],
 ) -> Callable[..., Any]:
-    """A function like `operation` that gives an `IntegrationResult` (or an awaitable of it) and never raises."""
+    """A function like `operation` that gives an `IntegrationResult` (or an awaitable of it) and never raises.
+
+    The other options are those of `Integration.guard`.
+    """
     known = (registry or registries.default).integration(integration_name, integration_type)
-    guard = known.guard(operation, operation=operation_name, fallbacks=fallbacks, retry=retry, idempotent=idempotent)
+    guard = known.guard(operation, operation=operation_name, **options)
 
     @functools.wraps(operation)
     def resilient(*args: Any, **kwargs: Any) -> Any:
         return guard.outcome(*args, **kwargs)
 
     return resilient
+
+
+class FallbackManager:
+    """Calls with fallbacks, in the seed's words."""
+
+    def execute_with_fallback(
+        self,
+        *,
+        integration_type: IntegrationType | str,
+        integration_name: str,
+        primary_operation: Callable[[], Any],
+        fallbacks: Iterable[Fallback] = (),
+        operation_name: str | None = None,
+        registry: Registry | None = None,
+    ) -> Any:
+        """As `with_integration_resilience`: an `IntegrationResult`, or for async operations an awaitable of it."""
+        return with_integration_resilience(
+            integration_type,
+            integration_name,
+            primary_operation,
+            operation_name=operation_name,
+            fallbacks=fallbacks,
+            registry=registry,
+        )
+
+
+fallback_manager = FallbackManager()
 
 
 def get_circuit_breaker_status(integration_name: str) -> BreakerStatus:
@@ -83,3 +139,47 @@ def get_circuit_breaker_summary() -> BreakerSummary:
 def reset_circuit_breaker(integration_name: str) -> None:
     """Close the breaker of an integration with fresh counts. KeyError where none has this name."""
     registries.default[integration_name].reset()
+
+
+def explain(integration_name: str) -> Explanation:
+    """Why an integration is in the state it is in: its numbers and last decisions. Print it. KeyError if unknown."""
+    return registries.default.explain(integration_name)
+
+
+def get_metrics_summary() -> dict[str, OperationMetrics]:
+    """The numbers of every operation, by "integration.operation"."""
+    return integration_metrics.get_metrics_summary()
+
+
+def enter_degraded_mode(
+    target: IntegrationType | str, capacity: float = 0.5, *, reason: str = "operator"
+) -> DegradedMode:
+    """Let only the share `capacity` (0 to 1) of the calls go: of all integrations of a type, or of the one of a name.
+
+    The others are answered by fallbacks, or raise `DegradedModeError`. It lasts until `exit_degraded_mode` with the
+    same `reason`, or the end of the block:
+
+        with failsoft.enter_degraded_mode("database", 0.25, reason="migration"): ...
+
+    Entering again for the same reason changes the capacity. Different reasons, a type's and a name's, an operator's and
+    a breaker's, hold side by side, and the lowest capacity counts. KeyError for a name that is neither.
+    """
+    return registries.default.capacities.enter(target, capacity, reason)
+
+
+def exit_degraded_mode(target: IntegrationType | str, *, reason: str = "operator") -> bool:
+    """Take a reason back. Whether it was in force; other reasons stay."""
+    return registries.default.capacities.exit(target, reason)
+
+
+def is_degraded(target: IntegrationType | str) -> bool:
+    """Whether fewer than all calls go: limited by somebody, the circuit not closed, or ramping back after that."""
+    return registries.default.capacities.is_degraded(target)
+
+
+def should_limit_operations(target: IntegrationType | str) -> bool:
+    """Whether to leave the next operation out, for code that is not guarded: draws from an account of its own.
+
+    At a capacity of 0.75 exactly one in four is to be left out. Use this or the guard, not both: the guard limits too.
+    """
+    return registries.default.capacities.limits_next(target)

@@ -537,7 +537,7 @@ static void a_move_takes_everything_along(void) {
     call(old, two, START, true, 1000);
     fs_permit out = acquire(old, START);
     uint64_t before = gate(old);
-    fs_breaker *heir = fs_breaker_move(old);
+    fs_breaker *heir = fs_breaker_move(old, NULL);
     if (!CHECK(heir != NULL)) return;
     CHECK_EQ(gate(heir), before);
     CHECK_EQ(gate(old), before | FS_GATE_MOVED);
@@ -550,7 +550,7 @@ static void a_move_takes_everything_along(void) {
 
     old = heir;
     fs_permit probe = acquire(old, START + WAIT), hung = acquire(old, START + WAIT);
-    heir = fs_breaker_move(old);
+    heir = fs_breaker_move(old, NULL);
     CHECK_EQ(status(heir, START + WAIT).probes, 2);
     CHECK_EQ(fs_permit_slot(acquire(heir, START + WAIT)), 3);
     success(heir, probe, START + WAIT);
@@ -562,7 +562,7 @@ static void a_move_takes_everything_along(void) {
 
     fail_times(heir, 3, START + WAIT); /* a wait that runs */
     old = heir;
-    heir = fs_breaker_move(old);
+    heir = fs_breaker_move(old, NULL);
     CHECK_EQ(acquire(heir, START + 2 * WAIT - 1), 0);
     CHECK(acquire(heir, START + 2 * WAIT));
     fs_breaker_free(old);
@@ -572,7 +572,7 @@ static void a_move_takes_everything_along(void) {
 
     fs_arena *tight = small_arena((sizeof(fs_breaker) + FS_LINE - 1) / FS_LINE);
     old = fs_breaker_take(tight, &config, START);
-    CHECK(fs_breaker_move(old) == NULL);
+    CHECK(fs_breaker_move(old, NULL) == NULL);
     CHECK(fs_gate_clear(gate(old))); /* nothing has changed */
     free(tight);
 }

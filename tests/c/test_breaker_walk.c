@@ -93,7 +93,7 @@ static void a_random_walk_agrees_with_the_model(uint64_t seed) {
             if (to == FS_CLOSED_STATE || m.state != to) model_becomes(&m, to, now);
             force(breaker, to, now);
         } else if (draw >> 52 < 30) {
-            fs_breaker *heir = fs_breaker_move(breaker);
+            fs_breaker *heir = fs_breaker_move(breaker, NULL);
             fs_breaker_free(breaker);
             breaker = heir;
         }

@@ -41,6 +41,7 @@ def make(registry: Registry) -> Make:
             IntegrationType.DATABASE,
             retry_policy=policy | parts.pop("retry_policy", {}),
             circuit_breaker=breaker | parts.pop("circuit_breaker", {}),
+            degraded={"ramp": 0.0} | parts.pop("degraded", {}),
             **parts,
         )
 

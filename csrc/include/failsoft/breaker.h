@@ -11,10 +11,15 @@
  *          count       consecutive failures (CLOSED, METRICS_ONLY) or consecutive successes (HALF_OPEN). Saturates.
  *          flags       WATCHED: every outcome must be told (an exact count window is configured).
  *                      MOVED: this block is no longer the truth; resolve the handle again.
+ *                      LIMITED: an operator lets only `share` of the calls go.
+ *                      RAMPING: a recovery lets more of them go as time passes (CLOSED only).
  *
  *          A lower half of zero is the common case: closed, no failure pending, nobody watching. The call path reads
  *          the word, goes, reads it again, and an equal word says that the permit is still good and a success has
  *          nothing to tell. You pay for failure, not for success.
+ *
+ *          Capacity is a part of the gate too: LIMITED and RAMPING calls ask one dial (degraded.h), the lower share of
+ *          the two counts. Probes are never limited; a refusal for capacity is told apart by its permit, FS_NO_ROOM.
  *
  * States:          acquire                 success              failure                    operator
  *      CLOSED      go                      count = 0            count + 1, a rule trips:   -> any
@@ -33,7 +38,11 @@
  *          the count window. What happened before the breaker last closed does not count.
  *
  *          The end of a wait is a word of its own, {tag of its generation, microseconds}, stored before the gate that
- *          it belongs to: whoever sees OPEN sees its wait, whoever dies in between harms nobody.
+ *          it belongs to: whoever sees OPEN sees its wait, whoever dies in between harms nobody. The end of a ramp is
+ *          kept in the same word, for a closed breaker does not wait.
+ *
+ *          A health check may keep the probes to itself: for `reserved` after the wait only fs_breaker_probe is admitted.
+ *          The reservation lapses by itself, so a checker that died holds nothing up.
  *
  *          Probes are leases. Each of the half-open slots holds {expiry, nonce} and is taken, and given back, by one
  *          swap. A holder that hangs or dies loses the slot when the lease expires and somebody wants it; its late
@@ -45,7 +54,9 @@
 #ifndef FAILSOFT_BREAKER_H
 #define FAILSOFT_BREAKER_H
 
+#include "failsoft/degraded.h"
 #include "failsoft/histogram.h"
+#include "failsoft/recorder.h"
 
 typedef enum {
     FS_CLOSED_STATE = 0, FS_OPEN, FS_HALF_OPEN, FS_FORCED_OPEN, FS_DISABLED, FS_METRICS_ONLY, FS_STATES,
@@ -61,15 +72,19 @@ typedef enum {
     FS_BECAUSE_WAIT_OVER,
     FS_BECAUSE_RECOVERED,
     FS_BECAUSE_OPERATOR,
+    FS_BECAUSE_RAMPED, /* no change of state: the ramp after a recovery is over */
 } fs_because;
 
-/* 0: refused. Otherwise bit 0 is set: {generation:32, unused:3, nonce:20, slot+1:8, 1}, slot+1 = 0 for a call that is no probe. */
+/* Bit 0 is set in every permit; without it the call is refused, by the state (0) or for capacity (FS_NO_ROOM). {generation:32, unused:3, nonce:20, slot+1:8, 1}, slot+1 = 0 for a call that is no probe. */
 typedef uint64_t fs_permit;
 
 #define FS_GATE_STATE UINT64_C(0x7)
 #define FS_GATE_WATCHED UINT64_C(0x8)
 #define FS_GATE_MOVED UINT64_C(0x10)
+#define FS_GATE_LIMITED UINT64_C(0x20)
+#define FS_GATE_RAMPING UINT64_C(0x40)
 #define FS_GATE_FLAGS UINT64_C(0xfff8)
+#define FS_NO_ROOM UINT64_C(2)
 #define FS_COUNT_MOST 0xffff
 #define FS_PROBES_MOST 64
 
@@ -89,12 +104,14 @@ typedef struct {
     uint32_t half_open_most;    /* 1 .. FS_PROBES_MOST */
     uint32_t minimum_calls;     /* >= 1 */
     uint32_t last;              /* size of the count window, 0: rates are over time */
+    fs_ns ramp;                 /* from a recovery to full capacity; 0: at once */
+    uint64_t ramp_from;         /* share let go right after a recovery, < FS_ALL */
 } fs_breaker_config;
 
 typedef struct {
     fs_block block;
     uint64_t gate;
-    uint64_t until;                      /* {microseconds:48, generation:16} */
+    uint64_t until;                      /* end of the wait or the ramp: {microseconds:48, generation:16} */
     uint32_t reopenings;                 /* consecutive, from HALF_OPEN */
     uint32_t because;                    /* fs_because of the last change */
     fs_ns changed;                       /* when */
@@ -102,6 +119,10 @@ typedef struct {
     uint32_t nonce;
     uint32_t failures;                   /* consecutive ones when it last opened from CLOSED */
     uint32_t unused;
+    uint64_t share;                      /* that an operator lets go, while LIMITED */
+    uint64_t dial;
+    fs_ns reserved;
+    fs_recorder recorder;
     fs_breaker_config config;
     fs_totals before;                    /* what the series had ever seen when the breaker last closed, and disowned */
     uint64_t salt;                       /* decorrelates waits of processes that trip together */
@@ -128,6 +149,7 @@ typedef struct {
     fs_totals totals;       /* that the rates are read from */
     fs_ns retry_after;      /* until the wait is over; 0: over; FS_FOREVER: no wait runs */
     fs_ns changed;
+    uint64_t share;         /* of the calls that are let go now: FS_ALL, less while limited or ramping, 0 while refusing */
 } fs_breaker_status;
 
 static inline fs_state fs_gate_state(uint64_t gate) { return (fs_state)(gate & FS_GATE_STATE); }
@@ -152,8 +174,23 @@ fs_status fs_breaker_check(const fs_breaker_config *config);
 /* Let a series report here, for the rates. */
 void fs_breaker_adopt(fs_breaker *breaker, fs_series *series);
 
+static inline bool fs_permit_granted(fs_permit permit) { return permit & 1; }
+
 /* May a call go? The gate is not clear, or the caller wants a permit. */
 fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change);
+
+/* The same for a health check, to which reserved probes are open. And keep them for it, for so long after each wait. */
+fs_permit fs_breaker_probe(fs_breaker *breaker, fs_ns now, fs_change *change);
+void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved);
+
+/* Let only a share of the calls go, from now on; FS_ALL: all of them again. */
+void fs_breaker_limit(fs_breaker *breaker, uint64_t share);
+
+/* The share that is let go now by limit and ramp, whatever the state. */
+uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now);
+
+/* Record a decision about a call. */
+void fs_breaker_note(fs_breaker *breaker, fs_decision *decision);
 
 /* How it ended, once for each permit. The caller has recorded the call in its series before. `duration` decides
  * about slow; 0 where it is not known. Ignoring gives a probe's lease back and counts nothing. */
@@ -180,8 +217,9 @@ void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit 
 
 void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status);
 
-/* Move the breaker to a new block: leases, counts and state go along, the old block forwards. NULL: no room, nothing
- * has changed. Outcomes that other threads record during the move may be lost; callers keep them out where they can. */
-fs_breaker *fs_breaker_move(fs_breaker *breaker);
+/* Move the breaker to a new block, where `config` holds (NULL: as before): leases, counts and state go along, the old
+ * block forwards. NULL: no room, nothing has changed. Outcomes that other threads record during the move may be lost;
+ * callers keep them out where they can. */
+fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config);
 
 #endif

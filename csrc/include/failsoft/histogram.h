@@ -78,6 +78,7 @@ typedef struct {
     fs_ns began;
     fs_span stripe[FS_STRIPES];  /* from this block, 0: not taken yet */
     fs_span next;                /* the next series of the same breaker, 0: last */
+    uint32_t name;               /* which operation of its integration, from 1; 0: none */
     uint64_t since;              /* calls it had ever seen when that breaker last closed */
     uint32_t events[FS_EVENTS];
 } fs_series;

@@ -1,0 +1,69 @@
+/* recorder.h - the flight recorder: the last decisions about one integration, and why each was made.
+ *
+ * What:    a ring of FS_DECISIONS entries behind a breaker: transitions, refusals, retries, what was given up, fallbacks,
+ *          changes of capacity and of health. Successes are not in it: who never fails never takes its memory, for the
+ *          ring comes from the arena in segments when a decision is first made.
+ *
+ *          An outage is millions of refusals, and they must not wash out what led to it: a refusal like one of the last
+ *          FS_ALIKE entries is counted there instead.
+ * States:  of an entry: empty (first == 0) -> whole -> empty while it is written anew.
+ * Units:   fs_ns of CLOCK_MONOTONIC. What `number` means depends on the kind: seconds or a share of calls.
+ * Threads: write from any thread, read from any. An entry being overwritten is left out of a read.
+ * Errors:  none. Without room in the arena the decision is not recorded.
+ */
+#ifndef FAILSOFT_RECORDER_H
+#define FAILSOFT_RECORDER_H
+
+#include "failsoft/arena.h"
+#include "failsoft/clock.h"
+
+#define FS_DECISIONS 256
+#define FS_SEGMENT 64
+#define FS_ALIKE 8
+
+typedef enum {
+    FS_DECIDED_NOTHING = 0,
+    FS_TRANSITION, /* because: fs_because; state: the new one; detail: the old one; number: wait in seconds */
+    FS_REFUSAL,    /* because: of the last transition; state: that refused */
+    FS_LIMIT,      /* refused for capacity; number: the capacity then */
+    FS_RETRY,      /* because: error category; detail: attempt to come; number: delay in seconds */
+    FS_GIVE_UP,    /* because: why no more attempts; detail: attempts made */
+    FS_FALLBACK,   /* because: its type; number: age of the data in seconds, NaN where unknown */
+    FS_CAPACITY,   /* because: who changed it; number: the capacity from then on */
+    FS_HEALTH,     /* because: 1 healthy, 0 not */
+    FS_DECISION_KINDS,
+} fs_decision_kind;
+
+typedef struct {
+    fs_ns first;
+    fs_ns last;
+    double number;
+    uint32_t generation;
+    uint32_t count;
+    uint32_t operation; /* whose call it was: see fs_series.name; 0: nobody's */
+    uint8_t kind;       /* fs_decision_kind */
+    uint8_t because;
+    uint8_t state;
+    uint8_t detail;
+} fs_decision;
+
+typedef struct {
+    uint64_t taken;                               /* entries ever begun */
+    fs_span segment[FS_DECISIONS / FS_SEGMENT];   /* from the owner's block, 0: not needed yet */
+} fs_recorder;
+
+_Static_assert(sizeof(fs_decision) == 40, "a decision is part of the layout");
+
+/* Record a decision; `first` is when, the other times and the count are seen to. `owner` is the block the recorder is
+ * in. */
+void fs_recorder_note(fs_recorder *recorder, fs_block *owner, const fs_decision *decision);
+
+/* The entries, oldest first, into room for FS_DECISIONS. Answers how many. */
+uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs_decision *out);
+
+/* Let the recorder of a copied owner find the same segments from where it lies now. */
+void fs_recorder_move(fs_recorder *recorder, const fs_block *from, const fs_block *to);
+
+void fs_recorder_free(fs_recorder *recorder, fs_block *owner);
+
+#endif

@@ -1,0 +1,402 @@
+"""One named dependency: its settings, its breaker, and the guards before its operations."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Mapping
+
+from ._core import Operation, retime_guard
+from .attempts import IntegrationAttempt
+from .breakers import BreakerStatus, CircuitBreaker
+from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one
+from .decisions import Explanation, explain
+from .dedupe import Flights
+from .fallbacks import Fallback, in_order
+from .functions import name_of
+from .guards import limits, refuse_generators
+from .metrics import OVERFLOW, Baseline, read_metrics
+from .recovery import Recovery
+from .retry import backoff_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+    from ._core import AsyncGuard, Guard
+    from .metrics import OperationMetrics
+    from .registry import Registry
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
+    Judge: TypeAlias = Callable[[Any], ErrorCategory | str | None]
+    Details: TypeAlias = Mapping[str, object] | Callable[..., Mapping[str, object]]
+    Key: TypeAlias = Callable[..., Hashable]
+
+    class Choices(TypedDict, total=False):
+        """What a guard can be told besides whom it stands before."""
+
+        fallbacks: Iterable[Fallback]
+        dedupe: bool | Key | None
+        retry: bool
+        idempotent: bool
+        failure: Judge | None
+        key: Key | None
+        max_keys: int
+        details: Details | None
+
+    class Options(Choices, total=False):
+        """What `Integration.guard` takes besides the function."""
+
+        operation: str | None
+
+    class Decorator(Protocol):
+        """What `Integration.guard(...)` without a function gives."""
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap]  # a coroutine function is the special case of a function
+            self, fn: Callable[P, Coroutine[Any, Any, R]], /
+        ) -> AsyncGuard[P, R]: ...
+        @overload
+        def __call__(self, fn: Callable[P, R], /) -> Guard[P, R]: ...
+
+
+CALLERS_MOST = 64
+"""Guards kept for `call` and `with_integration_resilience`, per integration. The one made first goes first: fallbacks
+made for one call only would otherwise pile up."""
+
+STANDING = {
+    CircuitState.FORCED_OPEN: "force_open",
+    CircuitState.DISABLED: "disable",
+    CircuitState.METRICS_ONLY: "metrics_only",
+}
+"""What an operator has said to stay, by the state it put the breaker in."""
+
+
+class Integration:
+    """One dependency of the program, by name: its settings, its breaker, and the guards before its operations.
+
+    Get it from `failsoft.integration(name, type)`; the same name gives the same object. With `guard(key=...)` each key
+    has an Integration of its own, in `shards`, named "name[key]".
+    """
+
+    def __init__(
+        self, registry: Registry, name: str, config: IntegrationConfig, parent: Integration | None = None
+    ) -> None:
+        self._registry = registry
+        self._parent = parent
+        self.name = name
+        self.config = config
+        self.type = config.type
+        self.breaker = CircuitBreaker(config.circuit_breaker, name, config.degraded)
+        self.backoff = backoff_of(config.retry_policy)
+        self._operations: dict[str, Operation] = {}
+        self._baselines: dict[str, Baseline] = {}
+        self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
+        self._guards: list[weakref.ref[AnyGuard]] = []
+        self._shards: weakref.WeakValueDictionary[Hashable, Integration] = weakref.WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"<Integration {self.name!r} {self.type} {self.breaker.state}>"
+
+    if TYPE_CHECKING:
+
+        @overload
+        def guard(self, fn: None = None, **options: Unpack[Options]) -> Decorator: ...
+        @overload
+        def guard(  # type: ignore[overload-overlap]
+            self, fn: Callable[P, Coroutine[Any, Any, R]], **options: Unpack[Options]
+        ) -> AsyncGuard[P, R]: ...
+        @overload
+        def guard(self, fn: Callable[P, R], **options: Unpack[Options]) -> Guard[P, R]: ...
+
+    def guard(self, fn: Any = None, **options: Unpack[Options]) -> Any:
+        """Put this integration's policies before a function: sync, async, method, builtin or callable object.
+
+            @database.guard
+            def robots(): ...
+
+        The guard is called as the bare function and raises what it raises; `CircuitOpenError` where the breaker
+        refuses. `.outcome(...)` answers with an `IntegrationResult` instead, `.metrics()` with the numbers.
+
+        - `operation`: the name its calls are recorded under; the function's own by default.
+        - `fallbacks`: what to answer with when all else has failed.
+        - `dedupe`: concurrent calls that are alike share one execution. True: alike in their arguments; a function of
+          the arguments: alike in what it gives. See failsoft/dedupe.py for what is shared and what is not.
+        - `retry=False`: one attempt only.
+        - `idempotent=False`: retry only what provably never reached the dependency.
+        - `failure`: takes a returned value, gives the `ErrorCategory` it stands for, or None for a success.
+        - `key`: a function of the arguments that names the venue, shard or host the call goes to. Each key has a
+          breaker and numbers of its own, so that a dead one does not cut off the others; at most `max_keys` are kept,
+          and one that has not been used lately is forgotten first.
+        - `details`: context for errors and logs, a mapping or a function of the call's arguments that makes one.
+        """
+        if fn is None:
+            return functools.partial(self.guard, **options)
+        return self._guard(fn, **options)
+
+    def _guard(self, fn: Any, **options: Unpack[Options]) -> Any:
+        if isinstance(fn, (classmethod, staticmethod)):
+            return type(fn)(self._guard(fn.__func__, **options))
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, got {fn!r}")
+        refuse_generators(fn)
+        return self._registry.watched(fn, self._recovery(fn, **options), shared=True)
+
+    def _recovery(
+        self,
+        fn: Any,
+        operation: str | None = None,
+        fallbacks: Iterable[Fallback] = (),
+        dedupe: bool | Key | None = None,
+        retry: bool = True,
+        idempotent: bool = True,
+        failure: Judge | None = None,
+        key: Key | None = None,
+        max_keys: int = 1024,
+        details: Details | None = None,
+    ) -> Recovery:
+        for name, option in (("failure", failure), ("key", key)):
+            if option is not None and not callable(option):
+                raise TypeError(f"{name} must be callable, got {option!r}")
+        if dedupe is not None and not isinstance(dedupe, bool) and not callable(dedupe):
+            raise TypeError(f"dedupe must be True or a function of the arguments that gives a key, got {dedupe!r}")
+        name = operation or name_of(fn)
+        return Recovery(
+            self,
+            name,
+            self.record(name),
+            failure=failure,
+            fallbacks=in_order(fallbacks),
+            retry=retry,
+            idempotent=idempotent,
+            details=details,
+            key=key,
+            max_keys=at_least_one("max_keys", max_keys),  # type: ignore[arg-type]  # what its check gives
+            flights=Flights(None if dedupe is True else dedupe) if dedupe else None,
+        )
+
+    def caller(
+        self, operation: str, fallbacks: tuple[Fallback, ...] = (), *, retry: bool = True, idempotent: bool = True
+    ) -> Guard[..., Any]:
+        """A guard that takes what to call as its first argument, kept for the next time."""
+        key: tuple[object, ...] | None = (operation, fallbacks, retry, idempotent)
+        try:
+            guard = self._callers.get(key)  # type: ignore[arg-type]
+        except TypeError:  # a handler that cannot be hashed; then there is no next time
+            guard, key = None, None
+        if guard is None:
+            recovery = Recovery(
+                self,
+                operation,
+                self.record(operation),
+                fallbacks=in_order(fallbacks),
+                retry=retry,
+                idempotent=idempotent,
+                skip=1,
+            )
+            guard = self._registry.watched(operator.call, recovery, shared=False)
+            if key is None:
+                return guard  # type: ignore[no-any-return]
+            with self._registry.lock:
+                if len(self._callers) >= CALLERS_MOST:
+                    self._callers.pop(next(iter(self._callers)))
+                self._callers[key] = guard
+        return guard
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `fn` guarded, once, without making a guard of it."""
+        result: R = self.caller(name_of(fn))(fn, *args, **kwargs)
+        return result
+
+    async def acall(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Await `fn(...)` guarded, once, without making a guard of it."""
+        return await self.caller(name_of(fn))(fn, *args, **kwargs)
+
+    def attempt(self, operation: str = "attempt") -> IntegrationAttempt:
+        """A `with` or `async with` block as one guarded attempt: for bodies, cursors and generators. Not retried."""
+        return IntegrationAttempt(self.caller(operation))
+
+    # ---- its operations and their numbers
+
+    def record(self, operation: str) -> Operation:
+        """What the calls of a named operation are recorded in; beyond the registry's `max_operations` one for all."""
+        if not isinstance(operation, str) or not operation:
+            raise TypeError(f"operation must be a non-empty string, got {operation!r}")
+        with self._registry.lock:
+            record = self._operations.get(operation)
+            if record is None and self._parent is None and not self._registry.has_room(self.name, operation):
+                operation = OVERFLOW
+                record = self._operations.get(operation)
+            if record is None:
+                record = Operation(self.config.circuit_breaker.window)
+                record.number = len(self._operations) + 1
+                self.breaker.adopt(record)
+                self._operations[operation] = record
+            return record
+
+    def metrics(self, operation: str) -> OperationMetrics:
+        """The numbers of a named operation, those of all its keys together. KeyError where it was never guarded."""
+        own = self._operations.get(operation)
+        parts = [(own, self._baselines.get(operation))] if own is not None else []
+        for shard in self.shards.values():
+            its = shard._operations.get(operation)
+            if its is not None:
+                parts.append((its, shard._baselines.get(operation)))
+        if not parts:
+            known = sorted(self._operations)
+            overflow = f"; what came after was counted under {OVERFLOW!r}" if OVERFLOW in self._operations else ""
+            raise KeyError(f"{self.name!r} has no operation {operation!r}; it has {known}{overflow}")
+        return read_metrics(parts, self.config.circuit_breaker.window)
+
+    def reset_metrics(self, operation: str | None = None) -> None:
+        """Count its metrics anew, of one operation or of all. The breaker and its windows stay as they are."""
+        if operation is not None and operation not in self._operations:
+            raise KeyError(f"{self.name!r} has no operation {operation!r}; it has {sorted(self._operations)}")
+        for name, record in tuple(self._operations.items()):
+            if operation in (None, name):
+                self._baselines[name] = Baseline(record)
+        for shard in self.shards.values():
+            if operation is None or operation in shard._operations:
+                shard.reset_metrics(operation)
+
+    def recorded_as(self, operation: str) -> str:
+        """The name that an operation's calls are counted under."""
+        return operation if operation in self._operations else OVERFLOW
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The names of its guarded operations."""
+        return tuple(self._operations)
+
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """The names by the number the core knows them by, from 1."""
+        return tuple(self._operations)
+
+    @property
+    def recorded(self) -> tuple[Operation, ...]:
+        """What the calls of each of its operations are recorded in."""
+        return tuple(self._operations.values())
+
+    # ---- its state
+
+    @property
+    def shards(self) -> dict[Hashable, Integration]:
+        """The integrations of the keys seen by `guard(key=...)` and not forgotten since."""
+        return dict(self._shards)
+
+    @property
+    def family(self) -> str:
+        """Its name, for a shard that of the integration it belongs to."""
+        return self._parent.name if self._parent else self.name
+
+    def shard(self, key: Hashable) -> Integration:
+        """The integration of one key, made when first asked for. It lives as long as a guard for the key is kept."""
+        with self._registry.lock:
+            shard = self._shards.get(key)
+            if shard is None:
+                shard = Integration(self._registry, f"{self.name}[{key}]", self.config, self)
+                shard.limit(self._registry.capacities.limit(self))
+                standing = STANDING.get(self.breaker.state)
+                if standing:
+                    getattr(shard, standing)()
+                self._shards[key] = shard
+        return shard
+
+    def guard_for_key(self, guard: AnyGuard, key: Hashable) -> AnyGuard:
+        """A guard like this one before the same function, with the breaker and the numbers of a key."""
+        shard, recovery = self.shard(key), guard._recovery
+        twin = Recovery(
+            shard,
+            recovery.operation,
+            shard.record(recovery.operation),
+            failure=recovery.failure,
+            fallbacks=recovery.fallbacks,
+            retry=recovery.retry,
+            idempotent=recovery.idempotent,
+            details=recovery.details,
+        )
+        made: AnyGuard = self._registry.watched(guard.__wrapped__, twin, shared=False)
+        return made
+
+    def limit_reason(self) -> str:
+        """Why fewer than all of its calls go."""
+        return self._registry.capacities.reason(self)
+
+    def status(self) -> BreakerStatus:
+        """Its breaker now, and those of its keys."""
+        status = self.breaker.status()
+        shards = {key: shard.breaker.status() for key, shard in self.shards.items()}
+        return status.with_shards(shards) if shards else status
+
+    def explain(self) -> Explanation:
+        """Why it is in the state it is in: its numbers and its last decisions, oldest first. Print it."""
+        return explain(self)
+
+    def limit(self, capacity: float) -> None:
+        """Let the gates of its calls know what operators leave of its capacity."""
+        for breaker in self._breakers():
+            breaker.limit(capacity)
+
+    def force_open(self) -> None:
+        """Refuse every call until an operator says otherwise."""
+        for breaker in self._breakers():
+            breaker.force_open()
+
+    def force_closed(self) -> None:
+        """Close the breaker now, as if nothing had happened."""
+        for breaker in self._breakers():
+            breaker.force_closed()
+
+    def disable(self) -> None:
+        """Let every call go past the breaker; it counts nothing."""
+        for breaker in self._breakers():
+            breaker.disable()
+
+    def metrics_only(self) -> None:
+        """Let every call go and count, but never trip."""
+        for breaker in self._breakers():
+            breaker.metrics_only()
+
+    def reset(self) -> None:
+        """Close the breaker with fresh counts."""
+        for breaker in self._breakers():
+            breaker.reset()
+
+    def reconfigure(self, config: IntegrationConfig | None = None, **overrides: Any) -> None:
+        """Let other settings hold from the next call on; the state of breaker and windows is kept, and so are permits.
+
+        `overrides` replace parts, or single fields by mappings, of `config` or of what holds now:
+        `reconfigure(circuit_breaker={"failure_threshold": 3})`. A wait that runs ends when it would have. ValueError
+        for another type, or another `circuit_breaker.window`, and nothing has changed then.
+        """
+        new = self.config if config is None else config
+        if not isinstance(new, IntegrationConfig):
+            raise TypeError(f"config must be an IntegrationConfig, got {config!r}")
+        new = new.with_(**overrides) if overrides else new
+        if new.type != self.type:
+            raise ValueError(f"integration {self.name!r} is {self.type} and cannot become {new.type}")
+        with self._registry.lock:
+            self.breaker.reconfigure(new.circuit_breaker, new.degraded)
+            self.config = new
+            self.backoff = backoff_of(new.retry_policy)
+            guards = [guard for ref in self._guards if (guard := ref()) is not None]
+            for shard in self.shards.values():
+                shard.reconfigure(new)
+        for guard in guards:
+            guard._recovery.adopt(new)
+            retime_guard(guard, **limits(new))
+
+    def keep(self, guard: AnyGuard) -> None:
+        """Remember a guard, for `reconfigure` has to reach it."""
+        with self._registry.lock:
+            if len(self._guards) % 256 == 255:
+                self._guards = [ref for ref in self._guards if ref() is not None]
+            self._guards.append(weakref.ref(guard))
+
+    def _breakers(self) -> tuple[CircuitBreaker, ...]:
+        return (self.breaker, *(shard.breaker for shard in self.shards.values()))
