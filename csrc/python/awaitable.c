@@ -160,7 +160,7 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
     a->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
     a->until = until;
     a->mode = (uint8_t)(mode | FS_ASYNC);
-    a->limit = mode == FS_RAISE ? guard->limit : 0;
+    a->limit = mode == FS_ATTEMPT ? 0 : guard->limit;
     a->stage = NEW;
     if (FS_UNLIKELY(may_be_kept(guard, args, nargsf, kwnames))) {
         PyObject_GC_Track((PyObject *)a);
@@ -296,9 +296,12 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
         return finished_slow(a, value, took, stamp, result);
     fs_histogram_defer(histogram, took);
     if (FS_UNLIKELY(guard->memory != NULL)) remember(a, value, stamp);
-    end(a);
-    *result = value;
-    return PYGEN_RETURN;
+    if (FS_LIKELY(fs_mode_of(a->mode) == FS_RAISE)) {
+        end(a);
+        *result = value;
+        return PYGEN_RETURN;
+    }
+    return done(a, fs_result_success(guard, value, took), result);
 }
 
 /* An exception is set. */

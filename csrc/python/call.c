@@ -126,7 +126,18 @@ static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_perm
     return histogram;
 }
 
+/* A success that has nothing to tell, as in the fast entries: left to be counted by the next call. */
+static bool settled_quietly(fs_guard *guard, uint64_t gate, fs_ns took, fs_ticks end) {
+    fs_histogram *histogram = fs_guard_histogram(guard);
+    if (!histogram || took >= guard->limit || !fs_gate_clear(gate) || fs_breaker_gate(guard->breaker) != gate ||
+        guard->disabled || fs_slices_due(&histogram->slices, end))
+        return false;
+    fs_histogram_defer(histogram, took);
+    return true;
+}
+
 void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcome outcome, fs_ns took, fs_ticks end) {
+    if (outcome == FS_SUCCEEDED && settled_quietly(guard, gate, took, end)) return;
     fs_breaker *breaker = fs_guard_breaker(guard);
     if (FS_UNLIKELY(guard->disabled)) {
         fs_breaker_ignore(breaker, permit); /* a probe that was out when the guard was disabled */
@@ -343,12 +354,19 @@ static PyObject *made_nothing(fs_guard *guard, fs_mode mode, PyObject *const *ar
     return answer;
 }
 
+/* Is what a caller (skip = 1) is told to call a coroutine function for certain? */
+static bool told_coroutine(const fs_guard *guard, PyObject *const *args, size_t nargsf) {
+    if (guard->skip == 0 || PyVectorcall_NARGS(nargsf) == 0 || !PyFunction_Check(args[0])) return false;
+    return ((PyCodeObject *)((PyFunctionObject *)args[0])->func_code)->co_flags & CO_COROUTINE;
+}
+
 PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
                        PyObject *kwnames) {
-    if (guard->async || guard->hands_over) {
+    bool async = guard->async || told_coroutine(guard, args, nargsf);
+    if (async || guard->hands_over) {
         PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
         if (!inner) return made_nothing(guard, mode, args, nargsf, kwnames);
-        if (guard->async || fs_is_awaitable(inner))
+        if (async || fs_is_awaitable(inner))
             return fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames);
         return fs_guard_succeeded(guard, mode, inner, FS_NO_PERMIT, 0, 0, fs_stamp()); /* for once, it did not */
     }

@@ -1,6 +1,6 @@
 """Integration hardening: every call that leaves the process goes through one guarded path."""
 
-from ._core import Backoff, IntegrationResult, LatencyHistogram
+from ._core import Backoff, IntegrationResult, LatencyHistogram, with_integration_resilience
 from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
 from .config import (
     CircuitBreakerConfig,
@@ -39,7 +39,6 @@ from .wrapper import (
     is_degraded,
     reset_circuit_breaker,
     should_limit_operations,
-    with_integration_resilience,
 )
 
 __all__ = [

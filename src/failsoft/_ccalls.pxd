@@ -37,6 +37,11 @@ cdef extern from "guard.h":
         bint has_closure
         bint immortal
         bint disabled
+    ctypedef struct fs_guard:
+        pass
+    ctypedef enum fs_mode:
+        FS_RESULT
+    object fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject **args, size_t nargsf, PyObject *kwnames)
     object fs_guard_new(const fs_guard_setup *setup)
     int fs_guard_disable(object guard, bint disabled) except -1
     int fs_python_setup(object module) except -1

@@ -1,17 +1,19 @@
 """The compiled core, as Python sees it. Names with an underscore, and all that `failsoft` does not export, may change."""
 
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Iterable, Coroutine, Generator, Sequence
 from types import GenericAlias
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import Buffer, disjoint_base
 
 from .breakers import CircuitBreaker
-from .config import CircuitBreakerConfig, ErrorCategory, FallbackType
+from .config import CircuitBreakerConfig, ErrorCategory, FallbackType, IntegrationType
 from .dedupe import Flights
 from .errors import CircuitOpenError, DegradedModeError, IntegrationError
 from .metrics import OperationMetrics
 from .recovery import Recovery
+from .registry import Registry
+from .fallbacks import Fallback
 from .integrations import Integration
 
 _P = ParamSpec("_P")
@@ -400,6 +402,30 @@ def make_guard(
     max_keys: int = 0,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
     """A guard before `fn`. Durations in seconds, None for none."""
+
+faces: Final[dict[str, dict[str, tuple[IntegrationType, Guard[..., Any]]]]]
+"""Of with_integration_resilience: {integration's name: {operation's name: (type, the guard told what to call)}}."""
+
+def set_first_time(function: Callable[..., Any]) -> None:
+    """What with_integration_resilience does where it knows nothing yet, or is asked for more."""
+
+def with_integration_resilience(
+    integration_type: IntegrationType | str,
+    integration_name: str,
+    operation: Callable[[], Any],
+    *,
+    operation_name: str | None = None,
+    fallbacks: Iterable[Fallback] = (),
+    retry: bool = True,
+    idempotent: bool = True,
+    registry: Registry | None = None,
+) -> Any:
+    """Run `operation` behind an integration's guard. Gives an `IntegrationResult`, to be awaited if it is async.
+
+    Sync operations give the result itself; coroutine functions, and functions that return an awaitable, give an
+    awaitable of it. `operation_name` is what the calls are recorded under, the function's own name by default.
+    `retry=False` makes one attempt only, `idempotent=False` retries only what provably never reached the dependency.
+    """
 
 def disable_guard(guard: Guard[..., Any] | AsyncGuard[..., Any], disabled: bool) -> None:
     """Turn a guard into a pass-through, or back."""

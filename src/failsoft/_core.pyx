@@ -517,6 +517,40 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
     return fs_guard_new(&setup)
 
 
+faces = {}
+"""Of with_integration_resilience: {integration's name: {operation's name: (type, the guard that is told what to call)}}."""
+
+cdef object first_time = None
+
+
+def set_first_time(function):
+    """What with_integration_resilience does where it knows nothing yet, or is asked for more."""
+    global first_time
+    first_time = function
+
+
+def with_integration_resilience(
+    integration_type, integration_name, operation, *, operation_name=None, fallbacks=(), bint retry=True,
+    bint idempotent=True, registry=None,
+):
+    """Run `operation` behind an integration's guard. Gives an `IntegrationResult`, to be awaited if it is async.
+
+    Sync operations give the result itself; coroutine functions, and functions that return an awaitable, give an
+    awaitable of it. `operation_name` is what the calls are recorded under, the function's own name by default.
+    `retry=False` makes one attempt only, `idempotent=False` retries only what provably never reached the dependency.
+    """
+    cdef dict operations
+    cdef tuple known
+    cdef _ccalls.PyObject *args[1]
+    if registry is None and operation_name is None and fallbacks == () and retry and idempotent:
+        operations = (<dict>faces).get(integration_name)
+        known = None if operations is None else operations.get(getattr(operation, "__name__", None))
+        if known is not None and known[0] is integration_type:
+            args[0] = <_ccalls.PyObject *>operation
+            return fs_guard_run(<fs_guard *><_ccalls.PyObject *>known[1], FS_RESULT, FS_FOREVER, args, 1, NULL)
+    return first_time(integration_type, integration_name, operation, operation_name, fallbacks, retry, idempotent, registry)
+
+
 def disable_guard(guard, bint disabled):
     """Turn a guard into a pass-through, or back."""
     if not fs_is_any_guard(guard):

@@ -44,7 +44,7 @@ class Flight:
 
     def __init__(self) -> None:
         self.leader = threading.get_ident()
-        self.done = threading.Event()
+        self.done: threading.Event | None = None  # made by the first who waits
         self.ok = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -109,6 +109,8 @@ class Flights:
             flight = self._sync.get(key)
             if flight is None:
                 mine = self._sync[key] = Flight()
+            elif flight.done is None:
+                flight.done = threading.Event()
         if flight is None:
             return self._lead(guard, mode, args, kwargs, key, mine)
         if flight.leader == threading.get_ident():
@@ -132,12 +134,14 @@ class Flights:
         finally:  # an interrupt is the leader's alone: those who wait make the call themselves
             with self._lock:
                 del self._sync[key]
-            flight.done.set()
+            if flight.done is not None:
+                flight.done.set()
 
     def _follow(self, guard: AnyGuard, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], flight: Flight) -> Any:
         recovery = guard._recovery
         limit, left = recovery.overall / 1e9, remaining()
         patience = limit if left is None else min(limit, left)
+        assert flight.done is not None
         if not timers.current.wait(flight.done, patience):
             error = IntegrationTimeoutError(
                 f"{recovery.operation}: the call shared with another was not done within {patience:.3g} s",

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from ._core import disable_guard
+from ._core import disable_guard, faces
 from .breakers import BreakerStatus, BreakerSummary
 from .config import CircuitState, IntegrationConfig, IntegrationType, at_least_one, default_config
 from .decisions import Explanation
@@ -45,7 +45,6 @@ class Registry:
         self._operations = 0
         self.capacities = Capacities(self)
         self.metrics = IntegrationMetrics(self)
-        self.faces: dict[str, dict[str, tuple[IntegrationType, Callable[..., Any]]]] = {}  # of wrapper.py
 
     def integration(
         self,
@@ -149,7 +148,8 @@ class Registry:
         with self.lock:
             self._integrations.clear()
             self._guards.clear()
-            self.faces.clear()
+            if self is default:
+                faces.clear()
             self.capacities.clear()
             self._operations = 0
 

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterable
 
 from . import registry as registries
+from ._core import faces, set_first_time, with_integration_resilience
 from .breakers import BreakerStatus, BreakerSummary
 from .config import IntegrationConfig, IntegrationType
 from .decisions import Explanation
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from .integrations import Choices
 
-_faces = registries.default.faces
-
 integration_metrics = registries.default.metrics
 """The metrics of the default registry's operations."""
 
@@ -38,42 +37,30 @@ def integration(
     return registries.default.integration(name, type, config, **overrides)
 
 
-def with_integration_resilience(
+def _first_time(
     integration_type: IntegrationType | str,
     integration_name: str,
     operation: Callable[[], Any],
-    *,
-    operation_name: str | None = None,
-    fallbacks: Iterable[Fallback] = (),
-    retry: bool = True,
-    idempotent: bool = True,
-    registry: Registry | None = None,
+    operation_name: str | None,
+    fallbacks: Iterable[Fallback],
+    retry: bool,
+    idempotent: bool,
+    registry: Registry | None,
 ) -> Any:
-    """Run `operation` behind an integration's guard. Gives an `IntegrationResult`, to be awaited if it is async.
-
-    Sync operations give the result itself; coroutine functions, and functions that return an awaitable, give an
-    awaitable of it. `operation_name` is what the calls are recorded under, the function's own name by default.
-    """
-    if registry is None and operation_name is None and fallbacks == () and retry is True and idempotent is True:
-        try:  # the plain call of a function seen before is two look-ups
-            kind, outcome = _faces[integration_name][operation.__name__]
-        except (KeyError, AttributeError, TypeError):
-            return _first_time(integration_type, integration_name, operation)
-        if kind is integration_type:
-            return outcome(operation)
+    """What the compiled `with_integration_resilience` does when the look-up of what it knows does not do."""
     known = (registry or registries.default).integration(integration_name, integration_type)
     name = operation_name or name_of(operation)
-    return known.caller(name, tuple(fallbacks), retry=retry, idempotent=idempotent).outcome(operation)
+    fallbacks = tuple(fallbacks)
+    caller = known.caller(name, fallbacks, retry=retry, idempotent=idempotent)
+    if registry is None and operation_name is None and not fallbacks and retry and idempotent:
+        operations = faces.setdefault(known.name, {})
+        if len(operations) >= CALLERS_MOST:
+            operations.clear()
+        operations[name] = known.type, caller
+    return caller.outcome(operation)
 
 
-def _first_time(integration_type: IntegrationType | str, integration_name: str, operation: Callable[[], Any]) -> Any:
-    known = registries.default.integration(integration_name, integration_type)
-    outcome = known.caller(name_of(operation)).outcome
-    faces = _faces.setdefault(known.name, {})
-    if len(faces) >= CALLERS_MOST:
-        faces.clear()
-    faces[name_of(operation)] = known.type, outcome
-    return outcome(operation)
+set_first_time(_first_time)
 
 
 def create_integration_operation(
