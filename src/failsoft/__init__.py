@@ -20,11 +20,19 @@ from .decisions import Decision, Explanation
 from .degraded import DegradedMode
 from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError, classify_error
 from .events import subscribe
+from .fallback_sets import (
+    ai_fallbacks,
+    cache_fallbacks,
+    database_fallbacks,
+    external_api_fallbacks,
+    market_data_fallbacks,
+)
 from .fallbacks import Aged, Fallback
 from .integrations import Integration
 from .metrics import OperationMetrics
 from .registry import Registry
 from .retry import calculate_backoff
+from .simulated import SimulatedPrice
 from .wrapper import (
     create_integration_operation,
     enter_degraded_mode,
@@ -69,14 +77,19 @@ __all__ = [
     "OperationMetrics",
     "Registry",
     "RetryPolicy",
+    "SimulatedPrice",
     "Timeouts",
+    "ai_fallbacks",
+    "cache_fallbacks",
     "calculate_backoff",
     "classify_error",
     "create_integration_operation",
+    "database_fallbacks",
     "default_config",
     "enter_degraded_mode",
     "exit_degraded_mode",
     "explain",
+    "external_api_fallbacks",
     "fallback_manager",
     "get_circuit_breaker_status",
     "get_circuit_breaker_summary",
@@ -85,6 +98,7 @@ __all__ = [
     "integration",
     "integration_metrics",
     "is_degraded",
+    "market_data_fallbacks",
     "remaining",
     "reset_circuit_breaker",
     "should_limit_operations",
