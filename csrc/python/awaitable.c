@@ -138,9 +138,11 @@ static PyObject *iterator_of(PyObject *awaitable) {
  * arguments are numbers and strings, as on most hot paths. */
 static bool may_be_kept(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     Py_ssize_t all = PyVectorcall_NARGS(nargsf) + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
-    for (Py_ssize_t i = 0; i < all; i++)
+    /* What a caller is told to call is the function then. */
+    bool told = guard->skip && all > 0 && PyFunction_Check(args[0]);
+    for (Py_ssize_t i = told; i < all; i++)
         if (PyType_IS_GC(Py_TYPE(args[i]))) return true;
-    return guard->has_closure;
+    return told ? ((PyFunctionObject *)args[0])->func_closure != NULL : guard->has_closure;
 }
 
 PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,

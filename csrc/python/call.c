@@ -362,9 +362,10 @@ static bool told_coroutine(const fs_guard *guard, PyObject *const *args, size_t 
 
 PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
                        PyObject *kwnames) {
-    bool async = guard->async || told_coroutine(guard, args, nargsf);
+    bool told = told_coroutine(guard, args, nargsf), async = guard->async || told;
     if (async || guard->hands_over) {
-        PyObject *inner = fs_guard_enter(guard, args, nargsf, kwnames);
+        PyObject *inner = told ? PyObject_Vectorcall(args[0], args + 1, (size_t)PyVectorcall_NARGS(nargsf) - 1, kwnames)
+                               : fs_guard_enter(guard, args, nargsf, kwnames);
         if (!inner) return made_nothing(guard, mode, args, nargsf, kwnames);
         if (async || fs_is_awaitable(inner))
             return fs_awaitable_new(guard, mode, until, inner, args, nargsf, kwnames);

@@ -517,7 +517,8 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
     return fs_guard_new(&setup)
 
 
-faces = {}
+cdef dict known_faces = {}
+faces = known_faces
 """Of with_integration_resilience: {integration's name: {operation's name: (type, the guard that is told what to call)}}."""
 
 cdef object first_time = None
@@ -542,8 +543,8 @@ def with_integration_resilience(
     cdef dict operations
     cdef tuple known
     cdef _ccalls.PyObject *args[1]
-    if registry is None and operation_name is None and fallbacks == () and retry and idempotent:
-        operations = (<dict>faces).get(integration_name)
+    if registry is None and operation_name is None and (fallbacks is () or fallbacks == ()) and retry and idempotent:
+        operations = known_faces.get(integration_name)
         known = None if operations is None else operations.get(getattr(operation, "__name__", None))
         if known is not None and known[0] is integration_type:
             args[0] = <_ccalls.PyObject *>operation
