@@ -472,9 +472,7 @@ def test_health_dashboard(capsys: pytest.CaptureFixture[str]) -> None:
     print(f"Total: {summary.total}, Healthy: {summary.healthy}, Unhealthy: {summary.unhealthy}")
     for name, data in get_metrics_summary().items():
         print(f"{name}: {data.avg_latency * 1000:.0f} ms avg, {data.error_rate * 100:.0f} % error rate")
-    assert capsys.readouterr().out == (
-        "Total: 2, Healthy: 1, Unhealthy: 1\ndatabase.len: 0 ms avg, 0 % error rate\n"
-    )
+    assert capsys.readouterr().out == ("Total: 2, Healthy: 1, Unhealthy: 1\ndatabase.len: 0 ms avg, 0 % error rate\n")
 
 
 # ---- Configuration
