@@ -2,6 +2,7 @@
 
 from ._core import Backoff, IntegrationResult, LatencyHistogram, with_integration_resilience
 from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
+from .classify import classify_error, register_classifier
 from .config import (
     CircuitBreakerConfig,
     CircuitState,
@@ -18,7 +19,7 @@ from .config import (
 from .deadlines import remaining
 from .decisions import Decision, Explanation
 from .degraded import DegradedMode
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError, classify_error
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
 from .events import subscribe
 from .fallback_sets import (
     ai_fallbacks,
@@ -99,6 +100,7 @@ __all__ = [
     "integration_metrics",
     "is_degraded",
     "market_data_fallbacks",
+    "register_classifier",
     "remaining",
     "reset_circuit_breaker",
     "should_limit_operations",

@@ -6,9 +6,10 @@ import time
 
 from ._core import REASONS, STATES, IntegrationResult, now_ns
 from .breakers import limit_message, refusal_message
+from .classify import retry_after_of
 from .config import CircuitState, ErrorCategory
 from .course import RESULT, SECOND, Final
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError, retry_after_of
+from .errors import REFUSALS, CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
 from .logs import failure
 
 TYPE_CHECKING = False
@@ -143,6 +144,7 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
         error = DegradedModeError(
             limit_message(integration.name, refusal.capacity, reason),
             integration_type=integration.type,
+            capacity=refusal.capacity,
             details={"capacity": refusal.capacity, "state": state, "generation": refusal.generation},
             timestamp=time.time() - refusal.age,
             retryable=True,
@@ -177,7 +179,7 @@ def words_of(recovery: Recovery, refusal: Refusal) -> str:
 def hint_of(final: Final) -> float | None:
     """When the peer asked us to come back, in seconds; a judged response may carry it as an error would."""
     source: Any = final.error if final.error is not None else final.value
-    return None if source is None or isinstance(source, CircuitOpenError) else retry_after_of(source)
+    return None if source is None or isinstance(source, REFUSALS) else retry_after_of(source)
 
 
 def shown(how: Callable[[object], str], thing: object) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from ._core import now_ns
+from .classify import classify_error
 from .config import ErrorCategory
 from .course import FAILED, IGNORED, SECOND, SUCCEEDED, TIMEOUTS
-from .errors import classify_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

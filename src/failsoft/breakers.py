@@ -216,6 +216,7 @@ def refused(breaker: CircuitBreaker, permit: int) -> IntegrationError:
         return DegradedModeError(
             limit_message(name or "the call", capacity, "degraded"),
             integration_name=name,
+            capacity=capacity,
             details={"capacity": capacity},
             retryable=True,
             reason="degraded",

@@ -1,28 +1,26 @@
-"""The errors we raise, and what we make of the errors of others.
+"""The errors we raise.
 
 An `IntegrationError` has one set of fields however it was made. A refusal has to cost next to nothing, so C
-makes it without its fields: `args` holds a refusal whose `describe()` gives them all, and the first look at
-one of them asks it. Hence nothing here may rely on `__init__` having run, nor add to the C layout of
-`Exception`.
+makes it without its fields: `args` holds a refusal whose `describe()` gives them all (for a `DegradedModeError`
+its `capacity` too), and the first look at one of them asks it. Hence nothing here may rely on `__init__`
+having run, nor add to the C layout of `Exception`.
 
-Classification knows the standard library and HTTP statuses. It goes by the names of classes, so nothing is
-imported that the user has not imported.
+What we make of the errors of others is in `classify.py`, how the values in ours travel in `portable.py`.
 """
 
 from __future__ import annotations
 
-import errno
-import math
-import sys
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 
-from .config import LONGEST, RETRYABLE, ErrorCategory, IntegrationType
+from .config import RETRYABLE, ErrorCategory, IntegrationType
+from .portable import copied, finite, picklable, plain, shown
 
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self, TypeVar
+
+    E = TypeVar("E", bound="IntegrationError")
 
 _PREFIXES = {
     IntegrationType.DATABASE: "DB",
@@ -40,7 +38,19 @@ class IntegrationError(Exception):
     and the category: "DB_TIMEOUT". `timestamp` is in seconds since the epoch, `retry_after` in seconds from
     then. `retryable` says whether the same call may succeed later. `reason` says why we refused or stopped
     retrying. `original_error` is also `__cause__`; where it could not be pickled on its way between
-    processes, it is a string, its repr.
+    processes, or came back from JSON, it is a string, its repr.
+
+    `details` holds what the guard's own `details=` said of the call, and of the following what was known;
+    these names are ours, and win over the caller's:
+    - `attempt_timeout`: the limit of one attempt, in seconds.
+    - `delays`: the waits before each retry, in seconds, in order.
+    - `state`, `generation`: the breaker's state ("OPEN"), and how many times it had changed before.
+    - `failures`: its consecutive failures; after a trip, those that tripped it.
+    - `failure_rate` (0 to 1, or None below `minimum_calls`), `sample_size`: over its rolling window, of so many calls.
+    - `capacity`: the share of calls (0 to 1) that degraded mode let go.
+
+    A pickled or copied error is equal in every field and keeps its notes and its cause; what of `details` or the
+    original cannot be pickled degrades to its repr, alone.
     """
 
     code: str
@@ -57,8 +67,10 @@ class IntegrationError(Exception):
     retry_after: float | None
     reason: str | None
 
+    _fields = tuple(__annotations__)
     _category = ErrorCategory.UNKNOWN  # unless the constructor is told
     _suffix = ""  # of the code, where it is not the category
+    _retryable = False  # whatever the category
 
     def __init__(
         self,
@@ -87,7 +99,7 @@ class IntegrationError(Exception):
         if original_error is not None:  # None would hide the error being handled
             self.__cause__ = original_error
         self.timestamp = time.time() if timestamp is None else timestamp
-        self.retryable = self.category in RETRYABLE if retryable is None else retryable
+        self.retryable = self._retryable or self.category in RETRYABLE if retryable is None else retryable
         self.integration_type = integration_type
         self.integration_name = integration_name
         self.operation = operation
@@ -99,7 +111,7 @@ class IntegrationError(Exception):
 
         def __getattr__(self, name):
             fields = self.__dict__
-            if name in _FIELDS:
+            if name in self._fields:
                 if self.args and hasattr(type(self.args[0]), "describe"):
                     for field, value in self.args[0].describe().items():
                         fields.setdefault(field, value)  # one that was set since then stays
@@ -117,19 +129,104 @@ class IntegrationError(Exception):
         return f"{type(self).__name__}({self.message!r}, code={self.code!r})"
 
     def to_dict(self) -> dict[str, object]:
-        """Return all fields by name, ready for JSON if `details` is; the original error as its repr."""
-        state = {name: getattr(self, name) for name in _FIELDS}
-        state["details"] = dict(self.details)
-        if isinstance(self.original_error, BaseException):
-            state["original_error"] = _repr(self.original_error)
+        """Return all fields by name, ready for strict JSON, and as `type` the class: "CircuitOpenError".
+
+        Values that JSON does not have (and numbers that are not finite) become their repr, the original error among
+        them; so does what is nested too deep. Tuples become lists. A class derived from ours goes by the name of ours.
+        """
+        kind = next(cls.__name__ for cls in type(self).__mro__ if _KINDS.get(cls.__name__) is cls)
+        state: dict[str, object] = {"type": kind}
+        for name in self._fields:
+            value = getattr(self, name)
+            state[name] = plain(value if not isinstance(value, float) or finite(value) else _UNSET[name])
         return state
 
+    @classmethod
+    def from_dict(cls, state: Mapping[str, object]) -> Self:
+        """Return the error that gave `state` by `to_dict`, of the class its `type` names.
+
+        The original error stays a string. Fields left out are as in an error of which nothing is known. An unknown
+        type, a type that is no `cls`, an unknown field or a value out of place is a `ValueError` that names it.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"an error is read from a mapping, as to_dict() gives it; got {shown(state, 60)}")
+        name = state.get("type")
+        kind = _KINDS.get(name) if isinstance(name, str) else None
+        if kind is None or not issubclass(kind, cls):
+            known = [other for other, found in _KINDS.items() if issubclass(found, cls)]
+            allowed = f"one of {', '.join(known)}" if known else "a class of failsoft's own; ask IntegrationError"
+            raise ValueError(f"type must be {allowed}, got {shown(name, 60)}")
+        fields: dict[str, Any] = {"details": {}}
+        for field, value in state.items():
+            if field == "type":
+                continue
+            if field not in kind._fields:
+                raise ValueError(f"{shown(field, 60)} is not a field of {name}; it has {', '.join(kind._fields)}")
+            fields[field] = _read(field, value)
+        return _revive(kind, fields)
+
+    def _state(self) -> dict[str, Any]:
+        """Everything set on it, with the fields a refusal had still to tell; the refusal stays behind."""
+        return {name: getattr(self, name) for name in self._fields} | self.__dict__
+
     def __reduce__(self) -> tuple[object, ...]:
-        fields = {name: getattr(self, name) for name in _FIELDS}  # asks the refusal, which stays behind
-        return _revive, (type(self), _portable(self.__dict__ | fields))
+        cause = None if self.__cause__ is self.original_error else picklable(self.__cause__)
+        return _revive, (type(self), picklable(self._state()), cause)
+
+    def __copy__(self) -> Self:
+        return _revive(type(self), self._state(), self.__cause__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self)] = again = _revive(type(self), {"message": self.message})
+        again.__dict__.update(copied(self._state(), memo))
+        if self.__cause__ is not None:
+            again.__cause__ = copied(self.__cause__, memo)
+        return again
 
 
-_FIELDS = tuple(IntegrationError.__annotations__)
+class CircuitOpenError(IntegrationError):
+    """The breaker refused the call, which was not made: "DB_CIRCUIT_OPEN". See `retry_after`."""
+
+    # The category of a refusal, here and below, is UNKNOWN: nobody was asked, so nothing is known of the peer.
+    # Any other would make a guard around this call do wrong. TIMEOUT, NETWORK, SERVER_ERROR and RATE_LIMIT would
+    # be tried again, and each try is one more draw on a capacity that was to be kept low; CLIENT_ERROR and
+    # RATE_LIMIT would count as an answer, and could close that guard's breaker. The code says what it is,
+    # `retryable` that it may succeed later, `retry_after` when.
+    _suffix = "CIRCUIT_OPEN"
+    _retryable = True
+
+
+class DegradedModeError(IntegrationError):
+    """The gate did not let this call go, since the integration works at a reduced capacity: "DB_DEGRADED".
+
+    The call was not made. `capacity` is the share of calls that go (0 to 1; None where unknown), `reason` why it is
+    reduced.
+    """
+
+    capacity: float | None
+
+    _fields = (*IntegrationError._fields, "capacity")
+    _suffix = "DEGRADED"
+    _retryable = True  # the next call may be one of those that go
+
+    def __init__(self, message: str = "", *, capacity: float | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.capacity = capacity
+
+
+class IntegrationTimeoutError(IntegrationError, TimeoutError):
+    """An attempt or the whole operation passed its time limit: "DB_TIMEOUT"."""
+
+    _category = ErrorCategory.TIMEOUT
+
+
+REFUSALS = (CircuitOpenError, DegradedModeError)
+"""What a gate of ours raises in place of making the call."""
+
+_KINDS: dict[str, type[IntegrationError]] = {
+    cls.__name__: cls for cls in (IntegrationError, CircuitOpenError, DegradedModeError, IntegrationTimeoutError)
+}
+
 _UNSET: dict[str, Any] = {
     "code": "INTEGRATION_UNKNOWN",
     "category": ErrorCategory.UNKNOWN,
@@ -139,247 +236,47 @@ _UNSET: dict[str, Any] = {
     "retryable": False,
     "attempts": 0,
     **dict.fromkeys(("original_error", "integration_type", "integration_name", "operation", "retry_after", "reason")),
+    "capacity": None,
 }
 
 
-class CircuitOpenError(IntegrationError):
-    """The breaker refused the call, which was not made: "DB_CIRCUIT_OPEN". See `retry_after`."""
-
-    _suffix = "CIRCUIT_OPEN"
-
-
-class DegradedModeError(IntegrationError):
-    """The gate let this call not go, for only a share of them may: "DB_DEGRADED". See `details["capacity"]`."""
-
-    _suffix = "DEGRADED"
-
-
-class IntegrationTimeoutError(IntegrationError, TimeoutError):
-    """An attempt or the whole operation passed its time limit: "DB_TIMEOUT"."""
-
-    _category = ErrorCategory.TIMEOUT
-
-
-def _revive(cls: type[IntegrationError], state: dict[str, Any]) -> IntegrationError:
+def _revive(cls: type[E], state: dict[str, Any], cause: object = None) -> E:
     error = cls.__new__(cls)  # a subclass may have another __init__
-    error.args = (state["message"],)
+    error.args = (state.get("message", ""),)
     error.__dict__.update(state)
-    if isinstance(error.original_error, BaseException):
-        error.__cause__ = error.original_error
+    for known in (cause, state.get("original_error")):
+        if isinstance(known, BaseException):
+            error.__cause__ = known
+            break
     return error
 
 
-def _portable(value: object) -> object:
-    """Return `value`, or the repr of what in it cannot be pickled: better a detail lost than the error."""
-    import pickle
-
-    if type(value) is dict:
-        return {key: _portable(item) for key, item in value.items()}
-    try:
-        pickle.loads(pickle.dumps(value))  # there and back: an exception may fail in its own __init__
-    except Exception:
-        return _repr(value)
-    return value
-
-
-def _repr(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:
-        return object.__repr__(value)
-
-
-# By the qualified name of a class; the first one found in the order of inheritance decides.
-_CATEGORIES = {
-    "builtins.TimeoutError": ErrorCategory.TIMEOUT,  # also socket's, asyncio's and concurrent.futures'
-    "multiprocessing.context.TimeoutError": ErrorCategory.TIMEOUT,
-    "subprocess.TimeoutExpired": ErrorCategory.TIMEOUT,
-    "builtins.ConnectionError": ErrorCategory.NETWORK,
-    "builtins.EOFError": ErrorCategory.NETWORK,  # also asyncio.IncompleteReadError
-    "socket.gaierror": ErrorCategory.NETWORK,
-    "socket.herror": ErrorCategory.NETWORK,
-    "ssl.SSLError": ErrorCategory.NETWORK,
-    "http.client.IncompleteRead": ErrorCategory.NETWORK,
-    "urllib.error.ContentTooShortError": ErrorCategory.NETWORK,
-    # Undecodable replies: the peer answered, with rubbish.
-    "json.decoder.JSONDecodeError": ErrorCategory.SERVER_ERROR,
-    "builtins.UnicodeError": ErrorCategory.SERVER_ERROR,
-    "http.client.BadStatusLine": ErrorCategory.SERVER_ERROR,
-    "http.client.LineTooLong": ErrorCategory.SERVER_ERROR,
-    # The database answered, and the statement is to blame.
-    "sqlite3.DataError": ErrorCategory.CLIENT_ERROR,
-    "sqlite3.IntegrityError": ErrorCategory.CLIENT_ERROR,
-    "sqlite3.ProgrammingError": ErrorCategory.CLIENT_ERROR,
-    # Bad input, noticed on our side.
-    "builtins.UnicodeEncodeError": ErrorCategory.VALIDATION,
-    "builtins.ValueError": ErrorCategory.VALIDATION,
-    "builtins.TypeError": ErrorCategory.VALIDATION,
-    "http.client.InvalidURL": ErrorCategory.VALIDATION,
+_FORMS: dict[str, type] = {
+    "category": ErrorCategory,
+    "details": dict,
+    "timestamp": float,
+    "retryable": bool,
+    "integration_type": IntegrationType,
+    "attempts": int,
+    "retry_after": float,
+    "capacity": float,
 }
-
-_NETWORK_ERRNOS = {
-    "ECONNREFUSED",
-    "ECONNRESET",
-    "ECONNABORTED",
-    "EPIPE",
-    "ESHUTDOWN",
-    "ENOTCONN",
-    "ENETDOWN",
-    "ENETUNREACH",
-    "ENETRESET",
-    "ENONET",
-    "EHOSTDOWN",
-    "EHOSTUNREACH",
-    "EADDRNOTAVAIL",
-    "ENOBUFS",
-    "EPROTO",
-}
+"""What JSON gives for a field, where it is no text. Those that may be unset may be null."""
 
 
-def classify_error(error: BaseException) -> ErrorCategory:
-    """Return the category of `error`, UNKNOWN where nothing is known of it.
-
-    An `IntegrationError` has its own, and so has each plain error of the standard library. Elsewhere an HTTP
-    status counts (`.status`, `.status_code`, or those of `.response`: 429 RATE_LIMIT, 408 and 504 TIMEOUT,
-    other 5xx SERVER_ERROR, other 4xx CLIENT_ERROR), then what the class inherits, then for an `OSError` its
-    errno or its `.reason`. A group whose members agree has their category. Errors of files stay UNKNOWN: a
-    missing socket file is how a stopped local service looks, and nobody answered, so it must not count as a
-    success of the breaker.
-    """
-    if isinstance(error, IntegrationError):
-        return error.category
-    cls: type = type(error)
-    category, settled = _category_of_class(cls)
-    if settled:
-        return category
-    if (status := _status_of(error)) is not None:
-        return _category_of_status(status)
-    if category is not ErrorCategory.UNKNOWN:
-        return category
-    if isinstance(error, OSError):
-        return _category_of_os_error(error)
-    if isinstance(error, BaseExceptionGroup):
-        categories = set(map(classify_error, error.exceptions))
-        return categories.pop() if len(categories) == 1 else ErrorCategory.UNKNOWN
-    return ErrorCategory.UNKNOWN
-
-
-@lru_cache(maxsize=256)  # bounded, for a class made inside a function is new each time
-def _category_of_class(cls: type) -> tuple[ErrorCategory, bool]:
-    """Return the category by class, and whether that settles it: no plain standard error carries a status."""
-    for base in cls.__mro__:
-        if category := _CATEGORIES.get(_name_of(base)):
-            return category, cls.__module__.partition(".")[0] in sys.stdlib_module_names
-    return ErrorCategory.UNKNOWN, False
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _category_of_status(status: int) -> ErrorCategory:
-    if status == 429:
-        return ErrorCategory.RATE_LIMIT
-    if status in (408, 504):
-        return ErrorCategory.TIMEOUT
-    return ErrorCategory.SERVER_ERROR if status >= 500 else ErrorCategory.CLIENT_ERROR
-
-
-def _category_of_os_error(error: OSError) -> ErrorCategory:
-    reason = _peek(error, "reason")  # urllib's URLError wraps what happened
-    if isinstance(reason, BaseException):
-        return classify_error(reason)
-    name = _errno_name(error)
-    if name == "ETIMEDOUT":
-        return ErrorCategory.TIMEOUT
-    # asyncio joins the failures of several addresses in one OSError that has no errno
-    if name in _NETWORK_ERRNOS or OSError.__str__(error).startswith("Multiple exceptions: [Errno"):
-        return ErrorCategory.NETWORK
-    return ErrorCategory.UNKNOWN
-
-
-def _errno_name(error: OSError) -> str:
-    number = error.errno  # the first of two arguments, whatever it was
-    known = errno.errorcode.get(number, "") if isinstance(number, int) else ""
-    return known.removeprefix("WSA")  # as Windows writes them
-
-
-def _status_of(error: BaseException) -> int | None:
-    for source in (error, _peek(error, "response")):
-        for name in ("status", "status_code"):
-            status = _peek(source, name)
-            if isinstance(status, int) and 400 <= status <= 599:
-                return status
-    return None
-
-
-def _peek(source: object, name: str) -> Any:
-    try:
-        return getattr(source, name, None)
-    except Exception:  # some clients raise from a property that is not set yet
+def _read(field: str, value: Any) -> Any:
+    form = _FORMS.get(field, str)
+    if value is None and _UNSET[field] is None:
         return None
-
-
-def retry_after_of(error: BaseException) -> float | None:
-    """Return how many seconds the peer asked us to wait, at most `LONGEST`, or None without a usable hint.
-
-    Read from `.retry_after`, then from the headers of the error or of its `.response`: Retry-After-Ms, then
-    Retry-After in seconds or as an HTTP date. A date is measured from the reply's own Date where it has one,
-    so our clock may be wrong.
-    """
-    if (hint := _seconds(_peek(error, "retry_after"))) is not None:
-        return hint
-    for source in (error, _peek(error, "response")):
-        headers = _peek(source, "headers")
-        if (millis := _seconds(_header(headers, "Retry-After-Ms"))) is not None:
-            return millis / 1000
-        after = _header(headers, "Retry-After")
-        if (hint := _seconds(after)) is not None:
-            return hint
-        if (until := _epoch(after)) is not None:
-            return _seconds(until - (_epoch(_header(headers, "Date")) or time.time()))
-    return None
-
-
-def _header(headers: object, name: str) -> object:
-    get = _peek(headers, "get")
-    try:
-        return get(name) or get(name.lower())  # a plain dict of headers is often in lower case
-    except Exception:
-        return None
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return min(seconds, LONGEST) if 0 <= seconds < math.inf else None
-
-
-def _epoch(value: object) -> float | None:
-    if not isinstance(value, str):
-        return None
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def never_sent(error: BaseException) -> bool:
-    """Say whether the call provably never reached its peer, so that any call may be repeated.
-
-    True for a refused connection, a name that could not be resolved and our own refusal.
-    """
-    if isinstance(error, (ConnectionRefusedError, CircuitOpenError)):
-        return True
-    if not isinstance(error, OSError):
-        return False
-    reason = _peek(error, "reason")
-    if isinstance(reason, BaseException):
-        return never_sent(reason)
-    return _errno_name(error) == "ECONNREFUSED" or "socket.gaierror" in map(_name_of, type(error).__mro__)
+    if form in (ErrorCategory, IntegrationType):
+        allowed = f"one of {', '.join(form)}"
+        good = isinstance(value, str) and value in form.__members__.values()
+    elif form is float:
+        allowed = "a number from 0 to 1" if field == "capacity" else "a finite number"
+        good = finite(value) and (field != "capacity" or 0 <= value <= 1)
+    else:
+        allowed = f"of type {form.__name__}"
+        good = isinstance(value, form) and (form is bool or not isinstance(value, bool))
+    if not good:
+        raise ValueError(f"{field} must be {allowed}, got {shown(value, 60)}")
+    return value if form is float else form(value)

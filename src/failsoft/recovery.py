@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
 from . import answers, deadlines, decisions, events, timers
 from ._core import REASONS, STATES, now_ns
 from .asking import ask, ask_async
+from .classify import classify_error, never_sent, retry_after_of
 from .config import LONGEST, CircuitState, ErrorCategory, FallbackType, IntegrationConfig
 from .course import (
     ATTEMPT,
@@ -32,7 +33,7 @@ from .course import (
     End,
     Final,
 )
-from .errors import IntegrationError, classify_error, never_sent, retry_after_of
+from .errors import IntegrationError
 from .fallbacks import Aged, memory_of
 from .metrics import OperationMetrics
 from .retry import retryable

@@ -1,22 +1,16 @@
-"""Errors: their fields however made, their way between processes, and our view of those of others."""
+"""Errors: their fields however made, and their way between processes, into copies and through JSON."""
 
-import asyncio
-import concurrent.futures
 import copy
-import email.message
-import errno
-import http.client
+import enum
 import json
+import math
 import pickle
-import socket
-import sqlite3
-import ssl
 import subprocess
+import sys
 import time
 import traceback
-import urllib.error
-from email.utils import formatdate
-from types import SimpleNamespace
+from collections import OrderedDict
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -24,13 +18,14 @@ from hypothesis import strategies as st
 
 from failsoft import (
     CircuitOpenError,
+    DegradedModeError,
     ErrorCategory,
     IntegrationError,
     IntegrationTimeoutError,
     IntegrationType,
     classify_error,
 )
-from failsoft.errors import never_sent, retry_after_of
+from failsoft.classify import retry_after_of
 
 FIELDS = {
     "code": "DB_CIRCUIT_OPEN",
@@ -49,15 +44,20 @@ FIELDS = {
 }
 
 
+DEGRADED = {**FIELDS, "code": "DB_DEGRADED", "capacity": 0.25}
+KINDS = [IntegrationError, CircuitOpenError, DegradedModeError, IntegrationTimeoutError]
+
+
 class Refusal:
     """Stands for the compiled one: it describes itself, and pickling it would be a mistake."""
 
-    def __init__(self):
+    def __init__(self, fields):
+        self.fields = fields
         self.asked = 0
 
     def describe(self):
         self.asked += 1
-        return dict(FIELDS)
+        return dict(self.fields)
 
     def __reduce__(self):
         raise AssertionError("a refusal must stay behind")
@@ -66,8 +66,16 @@ class Refusal:
 def refused(cls=CircuitOpenError):
     """Make an error as C does: allocated, not initialised, with the refusal as its only argument."""
     error = cls.__new__(cls)
-    error.args = (Refusal(),)
+    error.args = (Refusal(DEGRADED if cls is DegradedModeError else FIELDS),)
     return error
+
+
+def raised(action):
+    try:
+        action()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
 
 
 class TwoArguments(Exception):
@@ -95,6 +103,7 @@ class TestConstructor:
         assert str(error) == error.message == "Database query timed out after 10s"
         assert error.args == (error.message,)
         assert error.to_dict() == {
+            "type": "IntegrationError",
             "code": "DB_TIMEOUT",
             "category": "TIMEOUT",
             "message": "Database query timed out after 10s",
@@ -127,6 +136,7 @@ class TestConstructor:
     def test_codes(self, kind, prefix, category):
         assert IntegrationError("", category=category, integration_type=kind).code == f"{prefix}_{category}"
         assert CircuitOpenError("", integration_type=kind).code == f"{prefix}_CIRCUIT_OPEN"
+        assert DegradedModeError("", integration_type=kind).code == f"{prefix}_DEGRADED"
         assert IntegrationTimeoutError("", integration_type=kind).code == f"{prefix}_TIMEOUT"
 
     @pytest.mark.parametrize("category", ErrorCategory)
@@ -134,6 +144,18 @@ class TestConstructor:
         transient = category in {"TIMEOUT", "NETWORK", "SERVER_ERROR", "RATE_LIMIT"}
         assert IntegrationError(category=category).retryable is transient
         assert IntegrationError(category=category, retryable=not transient).retryable is not transient
+
+    @pytest.mark.parametrize("cls", [CircuitOpenError, DegradedModeError])
+    def test_a_refusal_knows_nothing_of_the_peer_and_may_be_another_time(self, cls):
+        assert cls().category is ErrorCategory.UNKNOWN
+        assert cls().retryable
+        assert not cls(retryable=False).retryable
+
+    def test_a_degraded_mode_says_its_capacity(self):
+        error = DegradedModeError("one call in four", capacity=0.25, reason="recovering", details={"symbol": "BTC"})
+        assert (error.capacity, error.reason, str(error)) == (0.25, "recovering", "one call in four")
+        assert DegradedModeError().capacity is None
+        assert not hasattr(CircuitOpenError(), "capacity")
 
     def test_fields_are_keywords(self):
         with pytest.raises(TypeError):
@@ -170,6 +192,18 @@ class TestLazyFields:
     def test_any_field_asks_the_refusal(self, name):
         assert getattr(refused(), name) == FIELDS[name]
 
+    def test_a_degraded_mode_asks_for_its_capacity_too(self):
+        error = refused(DegradedModeError)
+        assert error.capacity == 0.25
+        assert (error.code, error.args[0].asked) == ("DB_DEGRADED", 1)
+        assert refused(DegradedModeError).to_dict() == {"type": "DegradedModeError", **DEGRADED}
+
+    def test_only_a_degraded_mode_has_a_capacity(self):
+        error = refused(CircuitOpenError)
+        with pytest.raises(AttributeError, match="capacity"):
+            error.capacity
+        assert error.args[0].asked == 0
+
     def test_once(self):
         error = refused()
         refusal = error.args[0]
@@ -181,7 +215,7 @@ class TestLazyFields:
     def test_everything_else_works_without_the_constructor(self):
         assert str(refused()) == FIELDS["message"]
         assert repr(refused()) == f"CircuitOpenError({FIELDS['message']!r}, code='DB_CIRCUIT_OPEN')"
-        assert refused().to_dict() == FIELDS
+        assert refused().to_dict() == {"type": "CircuitOpenError", **FIELDS}
         assert FIELDS["message"] in "".join(traceback.format_exception(refused()))
         assert classify_error(refused()) is ErrorCategory.UNKNOWN
         assert retry_after_of(refused()) == 12.5
@@ -219,16 +253,42 @@ class TestLazyFields:
         assert pickle.loads(pickle.dumps(error)).attempts == 3
 
 
+def pickled(error):
+    return pickle.loads(pickle.dumps(error))
+
+
 def round_trips(error):
     yield from (pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1))
     yield copy.copy(error)
     yield copy.deepcopy(error)
 
 
+def filled(cls):
+    """Make an error with every field set, by its constructor."""
+    fields = {name: value for name, value in FIELDS.items() if name != "message"}
+    return cls("no", **fields, **({"capacity": 0.25} if cls is DegradedModeError else {}))
+
+
+IN_ANOTHER_PROCESS = """
+import pickle, sys
+from failsoft import CircuitOpenError, integration
+
+came = pickle.load(sys.stdin.buffer)
+database = integration("database", "database")
+database.force_open()
+try:
+    database.guard(print, operation="say")()
+except CircuitOpenError as error:
+    error.add_note("from afar")
+    refused = error
+pickle.dump((came, came.__cause__, came.__notes__, refused, sys.modules.get("asyncio")), sys.stdout.buffer)
+"""
+
+
 class TestPickling:
-    @pytest.mark.parametrize("cls", [IntegrationError, CircuitOpenError, IntegrationTimeoutError])
+    @pytest.mark.parametrize("cls", KINDS)
     def test_every_field_comes_back(self, cls):
-        error = cls("no", **{name: value for name, value in FIELDS.items() if name != "message"})
+        error = filled(cls)
         error.add_note("seen at noon")
         for again in round_trips(error):
             assert type(again) is cls
@@ -236,16 +296,28 @@ class TestPickling:
             assert (str(again), again.args) == ("no", ("no",))
             assert again.__notes__ == ["seen at noon"]
 
-    @pytest.mark.parametrize("cls", [CircuitOpenError, IntegrationTimeoutError])
+    @pytest.mark.parametrize("cls", [CircuitOpenError, DegradedModeError, IntegrationTimeoutError])
     def test_a_refusal_stays_behind(self, cls):
         for again in round_trips(refused(cls)):
-            assert again.to_dict() == FIELDS
+            assert again.to_dict() == refused(cls).to_dict()
             assert again.args == (FIELDS["message"],)
 
     def test_the_original_error_comes_along(self):
         for again in round_trips(IntegrationError("no", original_error=KeyError("robots"))):
             assert type(again.original_error) is KeyError
             assert again.__cause__ is again.original_error
+
+    def test_so_does_another_cause(self):
+        error = CircuitOpenError("no", original_error=KeyError("robots"))
+        error.__cause__ = LookupError("why")
+        for again in round_trips(error):
+            assert (repr(again.original_error), repr(again.__cause__)) == ("KeyError('robots')", "LookupError('why')")
+
+    def test_a_cause_that_cannot_travel_does_not(self):
+        error = CircuitOpenError("no")
+        error.__cause__ = TwoArguments(503, "down")
+        assert pickled(error).__cause__ is None
+        assert copy.copy(error).__cause__ is error.__cause__
 
     @pytest.mark.parametrize("original", [TwoArguments(503, "down"), OSError(lambda: None)])
     def test_an_original_that_cannot_travel_degrades_to_its_repr(self, original):
@@ -258,9 +330,9 @@ class TestPickling:
 
     def test_only_the_details_that_cannot_travel_degrade(self):
         lock = (x for x in ())
-        error = IntegrationError("no", details={"query": "SELECT 1", "cursor": lock, "more": {"a": lock, "b": 1}})
+        error = IntegrationError("no", details={"query": "SELECT 1", "cursor": lock, "more": {"a": lock, lock: 1}})
         details = pickle.loads(pickle.dumps(error)).details
-        assert details == {"query": "SELECT 1", "cursor": repr(lock), "more": {"a": repr(lock), "b": 1}}
+        assert details == {"query": "SELECT 1", "cursor": repr(lock), "more": {"a": repr(lock), repr(lock): 1}}
 
     def test_a_hostile_repr_does_not_stop_it(self):
         class Hostile:
@@ -271,8 +343,52 @@ class TestPickling:
         assert "Hostile" in details["x"]
 
     def test_a_subclass_with_another_constructor(self):
-        again = pickle.loads(pickle.dumps(Renamed(7)))
-        assert (type(again), again.number, str(again)) == (Renamed, 7, "number 7")
+        for again in round_trips(Renamed(7)):
+            assert (type(again), again.number, str(again)) == (Renamed, 7, "number 7")
+
+    def test_an_error_that_holds_itself(self):
+        inner, details = IntegrationError("in"), {}
+        details["again"] = details
+        error = IntegrationError("no", details={"error": inner, "loop": details})
+        inner.original_error = error
+        assert pickled(error).details["error"].original_error.message == "no"
+        deep = copy.deepcopy(error)
+        assert deep.details["error"].original_error is deep
+        assert deep.details["loop"]["again"] is deep.details["loop"]
+
+    def test_a_long_chain_of_errors_costs_no_more_than_it_is_long(self):
+        error = IntegrationError("0")
+        for number in range(1, 200):
+            error = IntegrationError(str(number), original_error=error)
+        assert len(pickle.dumps(error)) < 20_000
+        assert pickled(error).original_error.original_error.message == "197"
+
+    def test_a_shallow_copy_shares_what_a_deep_one_copies(self):
+        original, cursor = TwoArguments(503, "down"), (x for x in ())
+        error = IntegrationError("no", original_error=original, details={"cursor": cursor, "more": [1]})
+        shallow, deep = copy.copy(error), copy.deepcopy(error)
+        assert shallow.details is error.details
+        assert deep.details == error.details
+        assert deep.details["more"] is not error.details["more"]
+        for again in (shallow, deep):  # what cannot be copied is shared
+            assert again.original_error is again.__cause__ is original
+            assert again.details["cursor"] is cursor
+
+    def test_to_another_process_and_back(self):
+        error = DegradedModeError(
+            "half", capacity=0.5, original_error=KeyError("robots"), details={"gen": (x for x in ())}
+        )
+        error.add_note("seen at noon")
+        done = subprocess.run(
+            [sys.executable, "-c", IN_ANOTHER_PROCESS], input=pickle.dumps(error), stdout=subprocess.PIPE, check=True
+        )
+        came, cause, notes, refusal, asyncio = pickle.loads(done.stdout)
+        assert came.to_dict() == error.to_dict()
+        assert (repr(cause), notes, came.capacity) == ("KeyError('robots')", ["seen at noon"], 0.5)
+        assert type(refusal) is CircuitOpenError
+        assert (refusal.code, refusal.operation, refusal.reason) == ("DB_CIRCUIT_OPEN", "say", "operator")
+        assert refusal.__notes__ == ["from afar"]
+        assert asyncio is None  # errors need nothing heavy to travel
 
 
 class Renamed(IntegrationError):
@@ -281,312 +397,174 @@ class Renamed(IntegrationError):
         self.number = number
 
 
-def carrying(**attributes):
-    """Make an error as client libraries do: a class of their own with attributes."""
-    error = type("ClientError", (Exception,), {})("client")
-    for name, value in attributes.items():
-        setattr(error, name, value)
-    return error
+class Color(enum.IntEnum):
+    RED = 1
 
 
-def http_error(status, headers=None):
-    message = email.message.Message()
-    for name, value in (headers or {}).items():
-        message[name] = value
-    return urllib.error.HTTPError("http://x", status, "status", message, None)
+class Price(float):
+    """As numpy's: a float of its own kind."""
+
+    def __repr__(self):
+        return "Price(...)"
 
 
-def raised(action):
-    try:
-        action()
-    except Exception as error:
-        return error
-    raise AssertionError("nothing was raised")
+class Torn(OrderedDict):
+    def items(self):
+        raise RuntimeError("changed during iteration")
+
+    def __repr__(self):
+        return "torn"
 
 
-TIMEOUT, NETWORK, SERVER_ERROR = ErrorCategory.TIMEOUT, ErrorCategory.NETWORK, ErrorCategory.SERVER_ERROR
-CLIENT_ERROR, RATE_LIMIT = ErrorCategory.CLIENT_ERROR, ErrorCategory.RATE_LIMIT
-VALIDATION, UNKNOWN = ErrorCategory.VALIDATION, ErrorCategory.UNKNOWN
+def said(value):
+    """What a strict reader of JSON gets for a value in `details`."""
+    error = IntegrationError("no", details={"value": value})
+    text = json.dumps(error.to_dict(), allow_nan=False)
+    assert json.loads(text) == error.to_dict()
+    return json.loads(text)["details"]["value"]
 
 
-@pytest.mark.parametrize(
-    ("error", "category"),
-    [
-        (TimeoutError(), TIMEOUT),
-        (socket.timeout("timed out"), TIMEOUT),  # noqa: UP041 - the spelling under test
-        (asyncio.TimeoutError(), TIMEOUT),  # noqa: UP041
-        (concurrent.futures.TimeoutError(), TIMEOUT),
-        (subprocess.TimeoutExpired("ls", 1), TIMEOUT),
-        (OSError(errno.ETIMEDOUT, "x"), TIMEOUT),
-        (ConnectionError(), NETWORK),
-        (ConnectionResetError(), NETWORK),
-        (ConnectionRefusedError(), NETWORK),
-        (BrokenPipeError(), NETWORK),
-        (socket.gaierror(-2, "Name or service not known"), NETWORK),
-        (socket.herror(1, "x"), NETWORK),
-        (ssl.SSLError(1, "handshake"), NETWORK),
-        (ssl.SSLCertVerificationError(1, "expired"), NETWORK),
-        (ssl.SSLEOFError(8, "eof"), NETWORK),
-        (EOFError(), NETWORK),
-        (asyncio.IncompleteReadError(b"", 4), NETWORK),
-        (http.client.IncompleteRead(b""), NETWORK),
-        (http.client.RemoteDisconnected("gone"), NETWORK),
-        (OSError(errno.ENETUNREACH, "x"), NETWORK),
-        (OSError(errno.EHOSTUNREACH, "x"), NETWORK),
-        (OSError(errno.ENOTCONN, "x"), NETWORK),
-        (OSError("Multiple exceptions: [Errno 111] refused, [Errno 101] unreachable"), NETWORK),
-        (raised(lambda: json.loads("<html>")), SERVER_ERROR),
-        (raised(b"\xff".decode), SERVER_ERROR),
-        (UnicodeError(), SERVER_ERROR),
-        (http.client.BadStatusLine("?"), SERVER_ERROR),
-        (http.client.LineTooLong("header"), SERVER_ERROR),
-        (raised(lambda: "é".encode("ascii")), VALIDATION),
-        (ValueError(), VALIDATION),
-        (TypeError(), VALIDATION),
-        (http.client.InvalidURL(), VALIDATION),
-        (sqlite3.IntegrityError("UNIQUE constraint failed"), CLIENT_ERROR),
-        (sqlite3.OperationalError("database is locked"), UNKNOWN),
-        (FileNotFoundError(errno.ENOENT, "x"), UNKNOWN),
-        (PermissionError(errno.EACCES, "x"), UNKNOWN),
-        (OSError(errno.ENOSPC, "x"), UNKNOWN),
-        (OSError(), UNKNOWN),
-        (OSError("a", "b"), UNKNOWN),
-        (OSError([], "unhashable"), UNKNOWN),
-        (KeyError("x"), UNKNOWN),
-        (AssertionError(), UNKNOWN),
-        (RuntimeError(), UNKNOWN),
-        (ZeroDivisionError(), UNKNOWN),
-        (Exception(), UNKNOWN),
-        (asyncio.CancelledError(), UNKNOWN),
-        (KeyboardInterrupt(), UNKNOWN),
-    ],
-    ids=repr,
-)
-def test_standard_library_errors(error, category):
-    assert classify_error(error) is category
-    assert classify_error(error) is category  # and once cached
+class TestJSON:
+    @pytest.mark.parametrize("cls", KINDS)
+    def test_there_and_back(self, cls):
+        error = filled(cls)
+        error.original_error = KeyError("robots")
+        said = json.loads(json.dumps(error.to_dict(), allow_nan=False))
+        assert said["type"] == cls.__name__
+        again = IntegrationError.from_dict(said)
+        assert type(again) is cls
+        assert again.to_dict() == error.to_dict()
+        assert again.original_error == "KeyError('robots')"
+        assert again.__cause__ is None
+        assert again.category is error.category
+        assert again.integration_type is IntegrationType.DATABASE
+        assert again.details == error.details
+        assert (str(again), again.args) == ("no", ("no",))
+        assert type(cls.from_dict(said)) is cls
+        assert pickled(again).to_dict() == again.to_dict()
 
-
-@pytest.mark.parametrize(
-    ("status", "category"),
-    [
-        (400, CLIENT_ERROR),
-        (401, CLIENT_ERROR),
-        (404, CLIENT_ERROR),
-        (408, TIMEOUT),
-        (422, CLIENT_ERROR),
-        (429, RATE_LIMIT),
-        (500, SERVER_ERROR),
-        (503, SERVER_ERROR),
-        (504, TIMEOUT),
-        (529, SERVER_ERROR),
-        (599, SERVER_ERROR),
-        (http.HTTPStatus.TOO_MANY_REQUESTS, RATE_LIMIT),
-    ],
-)
-@pytest.mark.parametrize(
-    "make",
-    [
-        http_error,
-        lambda status: carrying(status=status),
-        lambda status: carrying(status_code=status),
-        lambda status: carrying(response=SimpleNamespace(status_code=status)),
-        lambda status: carrying(response=SimpleNamespace(status=status)),
-        lambda status: carrying(status="error", response=SimpleNamespace(status_code=status)),
-    ],
-)
-def test_http_statuses(make, status, category):
-    assert classify_error(make(status)) is category
-
-
-@pytest.mark.parametrize("status", [None, True, 0, 200, 302, 399, 600, 1006, "503", 503.0, object()])
-def test_what_is_not_an_error_status_is_ignored(status):
-    assert classify_error(carrying(status=status, status_code=status)) is UNKNOWN
-
-
-def test_one_class_with_several_statuses_is_not_cached_by_class():
-    class StatusError(ValueError):
-        pass
-
-    verdicts = []
-    for status in (429, 500, None, 404):
-        error = StatusError()
-        error.status = status
-        verdicts.append(classify_error(error))
-    assert verdicts == [RATE_LIMIT, SERVER_ERROR, VALIDATION, CLIENT_ERROR]
-
-
-def test_a_status_on_a_plain_exception_counts():
-    error = Exception()
-    error.status_code = 503
-    assert classify_error(error) is SERVER_ERROR
-
-
-def test_a_class_derived_from_several_goes_by_the_first_known():
-    reply = type("ReplyError", (OSError, json.JSONDecodeError), {})  # as requests' is
-    assert classify_error(reply.__new__(reply)) is SERVER_ERROR
-    refusal = type("ConnectorError", (OSError,), {})  # as aiohttp's is
-    assert classify_error(refusal(errno.ECONNREFUSED, "x")) is NETWORK
-    assert classify_error(refusal(errno.ETIMEDOUT, "x")) is TIMEOUT
-    assert classify_error(type("QuoteTimeout", (TimeoutError,), {})()) is TIMEOUT
-
-
-@pytest.mark.parametrize(
-    ("reason", "category"),
-    [
-        (TimeoutError(), TIMEOUT),
-        (ConnectionRefusedError(), NETWORK),
-        (socket.gaierror(-2, "x"), NETWORK),
-        (ssl.SSLError(1, "x"), NETWORK),
-        ("unknown url type: foo", UNKNOWN),
-    ],
-    ids=repr,
-)
-def test_a_urlerror_is_its_reason(reason, category):
-    assert classify_error(urllib.error.URLError(reason)) is category
-
-
-def test_a_group_is_what_its_members_agree_on():
-    assert classify_error(ExceptionGroup("", [TimeoutError(), socket.timeout()])) is TIMEOUT  # noqa: UP041
-    assert classify_error(ExceptionGroup("", [ExceptionGroup("", [BrokenPipeError()])])) is NETWORK
-    assert classify_error(ExceptionGroup("", [TimeoutError(), BrokenPipeError()])) is UNKNOWN
-
-
-@pytest.mark.parametrize("category", ErrorCategory)
-def test_our_own_errors_keep_their_category(category):
-    assert classify_error(IntegrationError(category=category)) is category
-    assert classify_error(IntegrationTimeoutError(category=category)) is category
-
-
-class Awkward(Exception):
-    """Some clients raise from properties that are not set yet."""
-
-    @property
-    def response(self):
-        raise RuntimeError("no response yet")
-
-    status = status_code = headers = retry_after = request = response
-
-
-def test_properties_that_raise_are_no_answer():
-    assert classify_error(Awkward()) is UNKNOWN
-    assert retry_after_of(Awkward()) is None
-    assert not never_sent(Awkward())
-
-
-def test_many_classes_do_not_pile_up():
-    for number in range(2000):
-        assert classify_error(type(f"Local{number}", (EOFError,), {})()) is NETWORK
-    assert classify_error(TimeoutError()) is TIMEOUT
-
-
-@given(st.one_of(st.integers(), st.floats(), st.text(), st.none(), st.binary(), st.lists(st.integers())))
-def test_any_status_gives_a_category(status):
-    assert classify_error(carrying(status=status, response=status)) in ErrorCategory
-
-
-NOW = 1_700_000_000
-
-
-class TestRetryAfter:
     @pytest.mark.parametrize(
-        ("value", "seconds"),
+        ("value", "there"),
         [
-            (3, 3.0),
-            (0, 0.0),
-            (1.5, 1.5),
-            ("2", 2.0),
-            (1e300, 1e9),
-            (-1, None),
-            (float("nan"), None),
-            (float("inf"), None),
-            (10**400, None),
-            (True, None),
-            ("soon", None),
             (None, None),
-            (lambda: 3, None),
+            (True, True),
+            ("é\ud800", "é\ud800"),
+            (ErrorCategory.TIMEOUT, "TIMEOUT"),
+            (Color.RED, 1),
+            (2**600, 2**600),
+            (Price(1.5), 1.5),
+            (math.nan, "nan"),
+            (-math.inf, "-inf"),
+            (b"x", "b'x'"),
+            ({1}, "{1}"),
+            (KeyError("x"), "KeyError('x')"),
+            ((0.5, (1, math.inf)), [0.5, [1, "inf"]]),
+            ({"a": {1: [b"x"], None: 2, "b": {}}}, {"a": {"1": ["b'x'"], "None": 2, "b": {}}}),
+            (MappingProxyType({"a": 1}), {"a": 1}),
+            (Torn(a=1), "torn"),
         ],
+        ids=repr,
     )
-    def test_attribute(self, value, seconds):
-        assert retry_after_of(carrying(retry_after=value)) == seconds
+    def test_details(self, value, there):
+        assert said(value) == there
+
+    def test_an_int_too_long_to_print(self):
+        assert isinstance(said(10**5000), str)
+
+    def test_a_hostile_repr(self):
+        class Hostile:
+            def __repr__(self):
+                raise RuntimeError
+
+        assert "Hostile" in said(Hostile())
+
+    def test_what_holds_itself_is_followed_once(self):
+        wide = {}
+        wide.update({str(number): wide for number in range(50)})
+        assert set(said(wide).values()) == {repr(wide)}
+
+    def test_what_is_nested_without_end_is_cut(self):
+        deep = []
+        for _ in range(100_000):
+            deep = [deep]
+        assert len(json.dumps(said(deep))) < 1_000_000
+        del deep
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner),
+        )
+    )
+    def test_any_details_can_be_said(self, value):
+        said(value)
+        error = IntegrationError("no", details={"value": value}, timestamp=0)
+        assert IntegrationError.from_dict(error.to_dict()).to_dict() == error.to_dict()
+
+    def test_a_number_that_is_none_is_not_said(self):
+        error = DegradedModeError(capacity=math.nan, retry_after=math.inf, timestamp=math.nan)
+        said = json.loads(json.dumps(error.to_dict(), allow_nan=False))
+        assert (said["capacity"], said["retry_after"], said["timestamp"]) == (None, None, 0.0)
+        assert IntegrationError.from_dict(said).retry_after is None
+
+    def test_a_derived_class_goes_by_the_name_of_ours(self):
+        class VenueClosed(CircuitOpenError):
+            pass
+
+        assert VenueClosed().to_dict()["type"] == "CircuitOpenError"
+        assert Renamed(7).to_dict()["type"] == "IntegrationError"
+        with pytest.raises(ValueError, match="type must be a class of failsoft's own"):
+            VenueClosed.from_dict(VenueClosed().to_dict())
+
+    def test_what_is_left_out_is_unknown(self):
+        error = IntegrationError.from_dict({"type": "DegradedModeError", "message": "no"})
+        assert (error.message, error.code, error.details, error.capacity) == ("no", "INTEGRATION_UNKNOWN", {}, None)
+        error.details["mine"] = 1
+        assert IntegrationError.from_dict({"type": "IntegrationError"}).details == {}
+
+    @pytest.mark.parametrize("name", [None, 7, [], "", "KeyError", "Renamed", "failsoft.errors.CircuitOpenError"])
+    def test_an_unknown_type_is_refused(self, name):
+        with pytest.raises(ValueError, match=r"type must be one of IntegrationError, CircuitOpenError, .*, got"):
+            IntegrationError.from_dict({**FIELDS, "type": name})
+
+    def test_a_class_reads_itself_alone(self):
+        with pytest.raises(ValueError, match="type must be one of CircuitOpenError, got 'IntegrationTimeoutError'"):
+            CircuitOpenError.from_dict({"type": "IntegrationTimeoutError"})
+
+    @pytest.mark.parametrize("field", ["capacity", "Message", "originalError", "__class__", "args", 7])
+    def test_an_unknown_field_is_refused(self, field):
+        with pytest.raises(ValueError, match=f"{field!r} is not a field of CircuitOpenError; it has code, category"):
+            IntegrationError.from_dict({"type": "CircuitOpenError", field: 1})
 
     @pytest.mark.parametrize(
-        ("headers", "seconds"),
+        ("field", "value", "allowed"),
         [
-            ({"Retry-After": "7"}, 7.0),
-            ({"retry-after": "7"}, 7.0),
-            ({"Retry-After": " 7 "}, 7.0),
-            ({"Retry-After": "0"}, 0.0),
-            ({"retry-after-ms": "250"}, 0.25),
-            ({"Retry-After-Ms": "250", "Retry-After": "1"}, 0.25),
-            ({"Retry-After-Ms": "soon", "Retry-After": "1"}, 1.0),
-            ({"Retry-After": "9" * 400}, None),
-            ({"Retry-After": "-7"}, None),
-            ({"Retry-After": "soon"}, None),
-            ({"Retry-After": ""}, None),
-            ({"Retry-After": "Fri, 99 Foo 2023 99:99:99 GMT"}, None),
-            ({"X-Else": "7"}, None),
-            ({}, None),
-            (None, None),
-            ([("Retry-After", "7")], None),
+            ("code", None, "of type str"),
+            ("message", 7, "of type str"),
+            ("category", "TIMEDOUT", "one of TIMEOUT, RATE_LIMIT"),
+            ("category", None, "one of TIMEOUT"),
+            ("category", ["TIMEOUT"], "one of TIMEOUT"),
+            ("integration_type", "DATABASE", "one of database"),
+            ("details", [], "of type dict"),
+            ("original_error", {}, "of type str"),
+            ("timestamp", None, "a finite number"),
+            ("timestamp", True, "a finite number"),
+            ("timestamp", math.nan, "a finite number"),
+            ("retry_after", math.inf, "a finite number"),
+            ("retry_after", "7", "a finite number"),
+            ("retryable", 1, "of type bool"),
+            ("attempts", True, "of type int"),
+            ("attempts", 1.5, "of type int"),
+            ("capacity", 1.01, "a number from 0 to 1"),
+            ("capacity", -0.1, "a number from 0 to 1"),
         ],
     )
-    @pytest.mark.parametrize(
-        "make",
-        [
-            lambda headers: carrying(headers=headers),
-            lambda headers: carrying(response=SimpleNamespace(headers=headers)),
-        ],
-    )
-    def test_headers(self, make, headers, seconds):
-        assert retry_after_of(make(headers)) == seconds
+    def test_a_value_out_of_place_is_refused(self, field, value, allowed):
+        with pytest.raises(ValueError, match=f"{field} must be {allowed}") as caught:
+            IntegrationError.from_dict({"type": "DegradedModeError", field: value})
+        assert repr(value) in str(caught.value)
 
-    def test_the_headers_of_the_standard_library(self):
-        assert retry_after_of(http_error(429, {"retry-AFTER": "7"})) == 7.0
-
-    @pytest.mark.parametrize(("ahead", "seconds"), [(30, 30.0), (0, 0.0), (-30, None)])
-    def test_a_date_is_measured_from_the_replys_own(self, ahead, seconds):
-        headers = {"Date": formatdate(NOW, usegmt=True), "Retry-After": formatdate(NOW + ahead, usegmt=True)}
-        assert retry_after_of(carrying(headers=headers)) == seconds
-
-    def test_a_date_alone_is_measured_from_now(self):
-        headers = {"Retry-After": formatdate(time.time() + 30, usegmt=True)}
-        assert retry_after_of(carrying(headers=headers)) == pytest.approx(30, abs=2)
-
-    def test_the_attribute_comes_first(self):
-        assert retry_after_of(carrying(retry_after=1, headers={"Retry-After": "7"})) == 1
-        assert retry_after_of(carrying(retry_after=None, headers={"Retry-After": "7"})) == 7
-        assert retry_after_of(IntegrationError(retry_after=2.5)) == 2.5
-
-    @given(st.text() | st.floats() | st.integers() | st.none() | st.binary())
-    def test_any_value_gives_seconds_or_none(self, value):
-        for error in (carrying(retry_after=value), carrying(headers={"Retry-After": value, "Date": value})):
-            seconds = retry_after_of(error)
-            assert seconds is None or 0 <= seconds <= 1e9
-
-
-@pytest.mark.parametrize(
-    ("error", "unsent"),
-    [
-        (ConnectionRefusedError(), True),
-        (OSError(errno.ECONNREFUSED, "x"), True),
-        (type("ConnectorError", (OSError,), {})(errno.ECONNREFUSED, "x"), True),
-        (socket.gaierror(-2, "x"), True),
-        (type("NameError", (socket.gaierror,), {})(-2, "x"), True),
-        (CircuitOpenError("no"), True),
-        (refused(), True),
-        (urllib.error.URLError(ConnectionRefusedError()), True),
-        (urllib.error.URLError(TimeoutError()), False),
-        (urllib.error.URLError("no host given"), False),
-        (http_error(503), False),
-        (ConnectionResetError(), False),
-        (TimeoutError(), False),
-        (IntegrationTimeoutError("x"), False),
-        (IntegrationError("x", original_error=ConnectionRefusedError()), False),
-        (OSError(errno.EHOSTUNREACH, "x"), False),
-        (ValueError(), False),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_only_what_provably_never_left_is_never_sent(error, unsent):
-    assert never_sent(error) is unsent
+    @pytest.mark.parametrize("state", [None, [], "{}", 7])
+    def test_what_is_no_mapping_is_a_type_error(self, state):
+        with pytest.raises(TypeError, match="mapping"):
+            IntegrationError.from_dict(state)
