@@ -16,6 +16,7 @@ from .config import (
     Timeouts,
     default_config,
 )
+from .config_files import load_config
 from .deadlines import remaining
 from .decisions import Decision, Explanation
 from .degraded import DegradedMode
@@ -35,6 +36,7 @@ from .registry import Registry
 from .retry import calculate_backoff
 from .simulated import SimulatedPrice
 from .wrapper import (
+    configure,
     create_integration_operation,
     enter_degraded_mode,
     exit_degraded_mode,
@@ -84,6 +86,7 @@ __all__ = [
     "cache_fallbacks",
     "calculate_backoff",
     "classify_error",
+    "configure",
     "create_integration_operation",
     "database_fallbacks",
     "default_config",
@@ -99,6 +102,7 @@ __all__ = [
     "integration",
     "integration_metrics",
     "is_degraded",
+    "load_config",
     "market_data_fallbacks",
     "register_classifier",
     "remaining",

@@ -93,7 +93,8 @@ _Check = Callable[[str, object], object]
 """Takes a dotted field name and the value given, returns the value to keep or raises."""
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value for an error message: its repr, cut where that would fill a page."""
     try:
         text = repr(value)
     except Exception:  # a hostile repr, or an int with too many digits to print
@@ -108,9 +109,9 @@ def number(kind: type[int | float], low: float, high: float, unit: str = "") -> 
 
     def check(field: str, value: object) -> int | float:
         if isinstance(value, bool) or not isinstance(value, accepted):
-            raise TypeError(f"{field} must be {allowed}, got {_shown(value)}")
+            raise TypeError(f"{field} must be {allowed}, got {shown(value)}")
         if not low <= value <= high:  # NaN fails this too, and a huge int is compared without overflow
-            raise ValueError(f"{field} must be {allowed}, got {_shown(value)}")
+            raise ValueError(f"{field} must be {allowed}, got {shown(value)}")
         return kind(value) or kind()  # -0.0 becomes 0.0
 
     return check
@@ -123,12 +124,12 @@ def _optional(check: _Check) -> _Check:
 def _member(enum: type[_Enum]) -> Callable[[str, object], _Enum]:
     def check(field: str, value: object) -> _Enum:
         if not isinstance(value, str):
-            raise TypeError(f"{field} must be one of {', '.join(enum)}, got {_shown(value)}")
+            raise TypeError(f"{field} must be one of {', '.join(enum)}, got {shown(value)}")
         try:
             return enum(value)
         except ValueError:
             raise ValueError(
-                f"{field} must be one of {', '.join(enum)}, got {_shown(value)}{_nearest(value, list(enum))}"
+                f"{field} must be one of {', '.join(enum)}, got {shown(value)}{nearest(value, list(enum))}"
             ) from None
 
     return check
@@ -137,7 +138,7 @@ def _member(enum: type[_Enum]) -> Callable[[str, object], _Enum]:
 def _part(kind: type) -> _Check:
     def check(field: str, value: object) -> object:
         if not isinstance(value, kind):
-            raise TypeError(f"{field} must be a {kind.__name__}, got {_shown(value)}")
+            raise TypeError(f"{field} must be a {kind.__name__}, got {shown(value)}")
         return value
 
     return check
@@ -151,22 +152,24 @@ def _jitter(field: str, value: object) -> Jitter:
 
 def _categories(field: str, value: object) -> frozenset[ErrorCategory]:
     if isinstance(value, str) or not isinstance(value, Iterable):  # "TIMEOUT" would be read letter by letter
-        raise TypeError(f"{field} must be a set of ErrorCategory, got {_shown(value)}")
+        raise TypeError(f"{field} must be a set of ErrorCategory, got {shown(value)}")
     member = _member(ErrorCategory)
     return frozenset(member(field, item) for item in value)
 
 
-def _nearest(name: object, valid: list[str]) -> str:
+def nearest(name: object, valid: list[str]) -> str:
+    """The end of a message about an unknown name: the valid one it comes near to, or nothing."""
     from difflib import get_close_matches
 
     near = get_close_matches(str(name), valid, n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def _refuse_unknown(names: Iterable[object], valid: list[str], room: str, error: type[Exception]) -> None:
+def refuse_unknown(names: Iterable[object], valid: list[str], room: str, error: type[Exception]) -> None:
+    """Raise `error` for the first name that is not valid, with the nearest that is. `room` goes before it."""
     for name in names:
         if name not in valid:
-            hint = _nearest(name, valid) or f"; it must be one of {', '.join(valid)}"
+            hint = nearest(name, valid) or f"; it must be one of {', '.join(valid)}"
             raise error(f"{room}{name} is not a setting{hint}")
 
 
@@ -328,12 +331,13 @@ class DegradedPolicy(Record):
 
 
 _PRESET: Any = ...
-_PARTS: dict[str, type] = {
+PARTS: dict[str, type] = {
     "timeouts": Timeouts,
     "retry_policy": RetryPolicy,
     "circuit_breaker": CircuitBreakerConfig,
     "degraded": DegradedPolicy,
 }
+"""The settings that have settings of their own."""
 
 
 class IntegrationConfig(Record):
@@ -354,7 +358,7 @@ class IntegrationConfig(Record):
         for name in field_names(IntegrationConfig):
             if getattr(self, name) is _PRESET:
                 object.__setattr__(self, name, getattr(_PRESETS[self.type], name))
-        parts = {room: _part(kind) for room, kind in _PARTS.items()}
+        parts = {room: _part(kind) for room, kind in PARTS.items()}
         _settle(self, "", **parts, health_check_interval=_duration)
 
     def with_(self, **changes: Any) -> IntegrationConfig:
@@ -364,11 +368,11 @@ class IntegrationConfig(Record):
 
         An unknown name is a `TypeError` that offers the nearest valid one.
         """
-        _refuse_unknown(changes, _names(IntegrationConfig), "", TypeError)
-        for room, kind in _PARTS.items():
+        refuse_unknown(changes, _names(IntegrationConfig), "", TypeError)
+        for room, kind in PARTS.items():
             change = changes.get(room)
             if isinstance(change, Mapping):
-                _refuse_unknown(change, _names(kind), f"{room}.", TypeError)
+                refuse_unknown(change, _names(kind), f"{room}.", TypeError)
                 changes[room] = replace(getattr(self, room), **change)
         return replace(self, **changes)
 
@@ -383,7 +387,7 @@ class IntegrationConfig(Record):
         changes = _from_camel(settings, "", cls)
         if "type" not in changes:
             raise ValueError(f"type is missing; it must be one of {', '.join(IntegrationType)}")
-        for room, kind in _PARTS.items():
+        for room, kind in PARTS.items():
             part = changes.get(room)
             if isinstance(part, Mapping):
                 changes[room] = _from_camel(part, f"{room}.", kind)
@@ -394,7 +398,7 @@ def _names(config: Any) -> list[str]:
     return list(field_names(config))
 
 
-_DURATIONS = {
+DURATIONS = {
     *_names(Timeouts),
     "initial_delay",
     "max_delay",
@@ -408,6 +412,7 @@ _DURATIONS = {
     "ramp",
     "cancel_counts_after",
 }
+"""The names of the settings in seconds, whichever room they are in."""
 
 
 def _from_camel(settings: Mapping[Any, object], room: str, config: type) -> dict[str, Any]:
@@ -415,12 +420,12 @@ def _from_camel(settings: Mapping[Any, object], room: str, config: type) -> dict
     for name in _names(config):
         first, *rest = name.split("_")
         snake[first + "".join(map(str.title, rest))] = name
-    _refuse_unknown(settings, list(snake), room, ValueError)
+    refuse_unknown(settings, list(snake), room, ValueError)
     return {snake[key]: _seconds(snake[key], value) for key, value in settings.items()}
 
 
 def _seconds(name: str, value: object) -> object:
-    if name not in _DURATIONS or isinstance(value, bool) or not isinstance(value, (int, float)):
+    if name not in DURATIONS or isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     return value / 1000 if abs(value) <= LONGEST * 1000 else value  # beyond, the field's own check refuses it
 

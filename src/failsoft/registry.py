@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ._core import disable_guard, faces
 from .breakers import BreakerStatus, BreakerSummary
@@ -39,6 +39,7 @@ class Registry:
         self.lock = threading.RLock()  # over the tables below; never held while user code runs
         self.disabled = os.environ.get("FAILSOFT_DISABLED", "") not in ("", "0")
         self._integrations: dict[str, Integration] = {}
+        self._configured: dict[str, IntegrationConfig] = {}  # replaced whole, so it may be read without the lock
         self._guards: list[weakref.ref[AnyGuard]] = []
         at_least_one("max_operations", max_operations)
         self._max_operations = max_operations
@@ -55,28 +56,63 @@ class Registry:
     ) -> Integration:
         """Get or make the integration of this name.
 
-        Without `config` the preset of `type` holds; `overrides` replace parts of it, or single fields by mappings:
-        `integration("db", "database", circuit_breaker={"reset_timeout": 5.0})`. The same name with another type or
-        other settings is a `ValueError`.
+        Without `config` the settings of `configure` hold, or else the preset of `type`; `overrides` replace parts of
+        them, or single fields by mappings: `integration("db", "database", circuit_breaker={"reset_timeout": 5.0})`.
+        The same name with another type or other settings is a `ValueError`.
         """
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty string, got {name!r}")
         if isinstance(name, IntegrationType) or (not _is_type(type) and _is_type(name)):
             raise TypeError(f"name and type are swapped: integration({str(type)!r}, {str(name)!r})")
-        settings = _settings(IntegrationType(type) if _is_type(type) else type, config, overrides)
+        configured = self._configured.get(name)
+        if config is None and configured is not None and configured.type != type:
+            raise ValueError(f"integration {name!r} is configured as {configured.type} and cannot be {type} too")
+        chosen = config if config is not None else configured
+        settings = _settings(IntegrationType(type) if _is_type(type) else type, chosen, overrides)
         asked = config is not None or bool(overrides)
         with self.lock:
             known = self._integrations.get(name)
-            if known is None:
+            if known is None and self._configured.get(name) is configured:
                 known = Integration(self, name, settings)
                 self._integrations[name] = known
                 known.limit(self.capacities.limit(known))
                 return known
+        if known is None:  # configured since it was looked up
+            return self.integration(name, type, config, **overrides)
         if known.type != settings.type:
             raise ValueError(f"integration {name!r} is {known.type} already and cannot be {settings.type} too")
         if asked and known.config != settings:
             raise ValueError(f"integration {name!r} has other settings already: {known.config}, not {settings}")
         return known
+
+    def configure(self, configs: Mapping[str, IntegrationConfig]) -> None:
+        """Lay down settings by name, which `integration` takes when it makes one without an explicit `config`.
+
+            registry.configure(load_config())
+
+        Names configured before and not named now keep theirs. A name that is made already and has other settings is a
+        `ValueError`, and then nothing is laid down: `Integration.reconfigure` changes what runs.
+        """
+        if not isinstance(configs, Mapping):
+            raise TypeError(f"configs must map names to IntegrationConfig, got {configs!r}")
+        configs = dict(configs)
+        for name, config in configs.items():
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"name must be a non-empty string, got {name!r}")
+            if not isinstance(config, IntegrationConfig):
+                raise TypeError(f"configs[{name!r}] must be an IntegrationConfig, got {config!r}")
+        with self.lock:
+            for name, config in configs.items():
+                known = self._integrations.get(name)
+                if known is None or known.config == config:
+                    continue
+                if known.type != config.type:
+                    raise ValueError(f"integration {name!r} is {known.type} already and cannot be {config.type} too")
+                raise ValueError(
+                    f"integration {name!r} is made already, with other settings: {known.config}, not {config}; "
+                    f"Integration.reconfigure changes them"
+                )
+            self._configured = {**self._configured, **configs}
 
     def __getitem__(self, name: str) -> Integration:
         """The integration of this name, or the shard of one, "name[key]". KeyError where there is none."""
@@ -144,9 +180,10 @@ class Registry:
         self._switch(False)
 
     def close(self) -> None:
-        """End what it has started and forget all integrations. Guards already made go on working."""
+        """End what it has started, forget all integrations and what was configured. Guards already made go on working."""
         with self.lock:
             self._integrations.clear()
+            self._configured = {}
             self._guards.clear()
             if self is default:
                 faces.clear()

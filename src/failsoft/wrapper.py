@@ -6,7 +6,7 @@ Each function here acts on the default registry, unless given another.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from . import registry as registries
 from ._core import faces, set_first_time, with_integration_resilience
@@ -35,6 +35,11 @@ def integration(
 ) -> Integration:
     """Get or make the integration of this name. See `Registry.integration`."""
     return registries.default.integration(name, type, config, **overrides)
+
+
+def configure(configs: Mapping[str, IntegrationConfig]) -> None:
+    """Lay down settings by name for integrations not made yet: `configure(load_config())`. See `Registry.configure`."""
+    registries.default.configure(configs)
 
 
 def _first_time(

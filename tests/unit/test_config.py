@@ -412,6 +412,43 @@ class TestFromMillis:
     def test_the_seeds_example_is_the_database_preset(self):
         assert IntegrationConfig.from_millis(SEED) == default_config(IntegrationType.DATABASE)
 
+    def test_the_seeds_example_may_be_spelled_with_our_enums(self):
+        retryable = [ErrorCategory.TIMEOUT, ErrorCategory.NETWORK, ErrorCategory.SERVER_ERROR]
+        spelled = {**SEED, "type": IntegrationType.DATABASE}
+        spelled["retryPolicy"] = {**SEED["retryPolicy"], "retryableErrors": retryable}
+        assert IntegrationConfig.from_millis(spelled) == default_config(IntegrationType.DATABASE)
+
+    def test_every_number_of_the_seeds_object_is_read(self):
+        config = IntegrationConfig.from_millis(
+            {
+                "type": IntegrationType.AI_SERVICE,
+                "timeouts": {"connect": 1001, "read": 1002, "write": 1003, "overall": 1004},
+                "retryPolicy": {
+                    "maxRetries": 7,
+                    "initialDelay": 0,
+                    "maxDelay": 1005.5,
+                    "backoffMultiplier": 1.25,
+                    "jitter": False,
+                    "retryableErrors": (ErrorCategory.RATE_LIMIT, "UNKNOWN"),
+                },
+                "circuitBreaker": {
+                    "failureThreshold": 8,
+                    "successThreshold": 9,
+                    "timeout": 1006,
+                    "halfOpenMaxCalls": 10,
+                    "resetTimeout": 1007,
+                },
+                "healthCheckInterval": 1008,
+            }
+        )
+        assert config == IntegrationConfig(
+            IntegrationType.AI_SERVICE,
+            Timeouts(1.001, 1.002, 1.003, 1.004),
+            RetryPolicy(7, 0.0, 1.0055, 1.25, Jitter.NONE, {ErrorCategory.RATE_LIMIT, ErrorCategory.UNKNOWN}),
+            CircuitBreakerConfig(8, 9, 1.006, 10, 1.007),
+            1.008,
+        )
+
     def test_what_is_left_out_is_the_presets(self):
         assert IntegrationConfig.from_millis({"type": "cache"}) == default_config(IntegrationType.CACHE)
         changed = IntegrationConfig.from_millis({"type": IntegrationType.CACHE, "timeouts": {"read": 250}})
