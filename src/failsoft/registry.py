@@ -180,7 +180,7 @@ class Registry:
         self._switch(False)
 
     def close(self) -> None:
-        """End what it has started, forget all integrations and what was configured. Guards already made go on working."""
+        """End what it has started and forget integrations and settings. Guards already made go on working."""
         with self.lock:
             self._integrations.clear()
             self._configured = {}
