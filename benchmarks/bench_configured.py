@@ -58,6 +58,21 @@ def calling(function: Callable[[], Any]) -> Callable[[], Mapping[str, object]]:
     return lambda: {"f": function(), "x": 1}
 
 
+def fail(value: object) -> object:
+    raise ConnectionError("gone")
+
+
+def failing(**options: Any) -> Callable[[], Any]:
+    """A guard whose every call fails, never retries and never trips."""
+    integration = Registry().integration(
+        "database",
+        IntegrationType.DATABASE,
+        retry_policy={"max_retries": 0},
+        circuit_breaker={"failure_threshold": None, "slow_call": 1.0, "slow_rate": 1.0},
+    )
+    return lambda: integration.guard(fail, operation="operation", **options)
+
+
 names = map("benchmark-{}".format, itertools.count())
 
 
@@ -90,6 +105,13 @@ OPTIONS = (
     Subject("guard, de-duplicated", CALL, calling(with_option(dedupe=True))),
     Subject("guard, capacity limited", CALL, calling(limited)),
 )
+CAUGHT = "try:\n    f(x)\nexcept Error:\n    pass"
+FAILURE = (
+    Subject("bare failure, caught", CAUGHT, lambda: {"f": fail, "x": 1, "Error": ConnectionError}),
+    Subject("guarded failure, caught", CAUGHT, lambda: {"f": failing()(), "x": 1, "Error": ConnectionError}),
+    Subject("guarded failure, outcome", "f.outcome(x)", calling(failing())),
+    Subject("guarded failure, fallback", CALL, calling(failing(fallbacks=[database_fallbacks.mock_data(0)]))),
+)
 FACE = (
     Subject("bare call", "g()", lambda: {"g": nothing}),
     Subject("with_integration_resilience", "f(kind, name, g)", facing(nothing)),
@@ -121,6 +143,11 @@ GROUPS = (
         OPTIONS,
         tuple(Row(subject.name, "plain guard") for subject in OPTIONS[1:]),
     ),
+    Contest(
+        "failure",
+        FAILURE,
+        tuple(Row(subject.name, "bare failure, caught") for subject in FAILURE[1:]),
+    ),
     Contest("seed's functions", FACE, (Row("with_integration_resilience", "bare call", Target(cap=8.0)),)),
     Contest(
         "seed's functions, async",
@@ -130,6 +157,8 @@ GROUPS = (
 )
 
 
-@pytest.mark.parametrize("subject", [*SYNC, *ASYNC, *OPTIONS, *FACE, *FACE_ASYNC], ids=lambda subject: subject.name)
+@pytest.mark.parametrize(
+    "subject", [*SYNC, *ASYNC, *OPTIONS, *FAILURE, *FACE, *FACE_ASYNC], ids=lambda subject: subject.name
+)
 def test_configured(benchmark: Any, subject: Subject) -> None:
     benchmarked(benchmark, subject)

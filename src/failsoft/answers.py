@@ -98,11 +98,7 @@ def details_of(recovery: Recovery, final: Final, arguments: Arguments) -> dict[s
             details["details_error"] = shown(repr, error)
     details["attempt_timeout"] = recovery.timeout
     details["delays"] = final.delays
-    status = recovery.integration.breaker.status()
-    details["state"] = status.state
-    details["failures"] = status.failures
-    details["failure_rate"] = status.failure_rate
-    details["sample_size"] = status.sample_size
+    details.update(recovery.integration.breaker.numbers())
     details.update(_fallback_errors(final))
     return details
 

@@ -132,6 +132,12 @@ class CircuitBreaker(Breaker):
             CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity
         )
 
+    def numbers(self) -> dict[str, object]:
+        """What an error tells of it: state, failures, failure_rate and sample_size, as in `status()`."""
+        state, _reason, _generation, failures, _probes, (calls, failed, _slow), *_ = self.read()
+        rate = failed / calls if calls and calls >= self.config.minimum_calls else None
+        return {"state": CircuitState(state), "failures": failures, "failure_rate": rate, "sample_size": calls}
+
     def attempt(self) -> BreakerAttempt:
         """A context manager around one call: an exception is a failure, anything else a success."""
         return BreakerAttempt(self)

@@ -189,6 +189,8 @@ def retry_after_of(error: BaseException) -> float | None:
         return hint
     for source in (error, peek(error, "response")):
         headers = peek(source, "headers")
+        if headers is None:
+            continue
         if (millis := _seconds(_header(headers, "Retry-After-Ms"))) is not None:
             return millis / 1000
         after = _header(headers, "Retry-After")
