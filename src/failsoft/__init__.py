@@ -30,6 +30,8 @@ from .fallback_sets import (
     market_data_fallbacks,
 )
 from .fallbacks import Aged, Fallback
+from .health import HealthMonitor
+from .health.status import HealthStatus
 from .integrations import Integration
 from .metrics import OperationMetrics
 from .registry import Registry
@@ -42,10 +44,12 @@ from .wrapper import (
     exit_degraded_mode,
     explain,
     fallback_manager,
+    get_all_integration_health,
     get_circuit_breaker_status,
     get_circuit_breaker_summary,
     get_metrics_summary,
     integration,
+    integration_health_monitor,
     integration_metrics,
     is_degraded,
     reset_circuit_breaker,
@@ -69,6 +73,8 @@ __all__ = [
     "Explanation",
     "Fallback",
     "FallbackType",
+    "HealthMonitor",
+    "HealthStatus",
     "Integration",
     "IntegrationConfig",
     "IntegrationError",
@@ -95,11 +101,13 @@ __all__ = [
     "explain",
     "external_api_fallbacks",
     "fallback_manager",
+    "get_all_integration_health",
     "get_circuit_breaker_status",
     "get_circuit_breaker_summary",
     "get_include",
     "get_metrics_summary",
     "integration",
+    "integration_health_monitor",
     "integration_metrics",
     "is_degraded",
     "load_config",

@@ -1,7 +1,7 @@
 """Locks that a forked child finds free, whoever held them in the parent at that moment.
 
-A lock that another thread holds while the process forks would be held in the child for ever, by nobody. What such a lock
-protects here is a table that is changed by single operations, so the child finds it whole.
+A lock that another thread holds while the process forks would be held in the child for ever, by nobody. What such a
+lock protects here is a table that is changed by single operations, so the child finds it whole.
 """
 
 from __future__ import annotations

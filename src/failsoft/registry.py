@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .health import HealthMonitor
     from .integrations import AnyGuard
     from .recovery import Recovery
 
@@ -46,6 +47,7 @@ class Registry:
         self._operations = 0
         self.capacities = Capacities(self)
         self.metrics = IntegrationMetrics(self)
+        self._health: HealthMonitor | None = None
 
     def integration(
         self,
@@ -171,6 +173,16 @@ class Registry:
             )  # fmt: skip
         return False
 
+    @property
+    def health(self) -> HealthMonitor:
+        """Its health checks, and what they and the traffic tell."""
+        from .health import HealthMonitor
+
+        with self.lock:
+            if self._health is None:
+                self._health = HealthMonitor(self)
+            return self._health
+
     def disable(self) -> None:
         """Turn every guard of this registry into a pass-through."""
         self._switch(True)
@@ -181,6 +193,17 @@ class Registry:
 
     def close(self) -> None:
         """End what it has started and forget integrations and settings. Guards already made go on working."""
+        if self._health is not None:
+            self._health.clear()
+        self._forget()
+
+    async def aclose(self) -> None:
+        """The same, from a running loop, which goes on while this waits for what is under way."""
+        if self._health is not None:
+            await self._health.aclear()
+        self._forget()
+
+    def _forget(self) -> None:
         with self.lock:
             self._integrations.clear()
             self._configured = {}
@@ -189,10 +212,6 @@ class Registry:
                 faces.clear()
             self.capacities.clear()
             self._operations = 0
-
-    async def aclose(self) -> None:
-        """The same, from a running loop."""
-        self.close()
 
     def watched(self, fn: Callable[..., Any], recovery: Recovery, *, shared: bool) -> Any:
         """A guard before `fn` that `disable` and `enable` reach."""

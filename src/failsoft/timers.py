@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
+
+from ._core import now_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Timers(Protocol):
-        """How to wait, for a thread and for a task. Durations in seconds."""
+        """How to wait, for a thread and for a task. Durations in seconds, points in time in ns of CLOCK_MONOTONIC."""
 
         def sleep(self, seconds: float) -> None: ...
         async def sleep_async(self, seconds: float) -> None: ...
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
         def call_later(
             self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]
         ) -> Callable[[], None]: ...
+        def call_at(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Callable[[], None]: ...
+        def wait_until(self, event: Event, when: int | None) -> None: ...
 
 
 class RealTimers:
@@ -42,6 +47,26 @@ class RealTimers:
         """Run `callback` in the loop, `seconds` from now. Returns the function that calls it off."""
         return loop.call_later(seconds, callback).cancel
 
+    def call_at(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Callable[[], None]:
+        """The same at a point in time, at once if it has passed."""
+        return loop.call_later(max(when - now_ns(), 0) / 1e9, callback).cancel
+
+    def wait_until(self, event: Event, when: int | None) -> None:
+        """Block this thread until the event is set or the time has come; None: the event alone."""
+        event.wait(None if when is None else max(when - now_ns(), 0) / 1e9)
+
 
 current: Timers = RealTimers()
 """Who waits now; `failsoft.testing.FakeClock` puts itself here."""
+
+
+def running_loop() -> AbstractEventLoop | None:
+    """The asyncio loop that runs in this thread, without importing asyncio to find none."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        loop: AbstractEventLoop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop
