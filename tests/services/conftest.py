@@ -1,0 +1,49 @@
+"""Real servers for the tests of this room: started once a run, given to each test in good health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .servers import Postgres, Server, Valkey
+
+
+def _run(kind: str) -> Iterator[Server]:
+    servers = pytest.importorskip("tests.services.servers", exc_type=ImportError)
+    try:
+        server = getattr(servers, kind)()
+        server.__enter__()
+    except servers.Unavailable as error:
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def _postgres_of_the_run() -> Iterator[Server]:
+    pytest.importorskip("psycopg", exc_type=ImportError)
+    pytest.importorskip("asyncpg", exc_type=ImportError)
+    yield from _run("Postgres")
+
+
+@pytest.fixture(scope="session")
+def _valkey_of_the_run() -> Iterator[Server]:
+    pytest.importorskip("valkey", exc_type=ImportError)
+    yield from _run("Valkey")
+
+
+@pytest.fixture
+def postgres(_postgres_of_the_run: Postgres) -> Postgres:
+    """A PostgreSQL that answers; a test may do to it what it likes. Tables last until the end of the run."""
+    _postgres_of_the_run.revive()
+    return _postgres_of_the_run
+
+
+@pytest.fixture
+def valkey_server(_valkey_of_the_run: Valkey) -> Valkey:
+    """A Valkey that answers; a test may do to it what it likes. It is empty after a restart only."""
+    _valkey_of_the_run.revive()
+    return _valkey_of_the_run
