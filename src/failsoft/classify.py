@@ -1,8 +1,9 @@
 """What we make of the errors of others.
 
-Classification asks in this order: the classifiers that the user registered, the table of the standard library
-(`standard.py`), an HTTP status that the error carries. What can be told from its class alone is told once for each
-class; so is who has to be asked. A failing call thus pays one look into a dict, without a lock.
+Classification asks in this order: the classifiers that the user registered, the tables of the standard library and of
+common clients (`standard.py`, `clients.py`), an HTTP status that the error carries. What can be told from its class
+alone is told once for each class; so is who has to be asked. A failing call thus pays one look into a dict, without a
+lock.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from . import clients, standard
 from .config import LONGEST, ErrorCategory
 from .errors import REFUSALS, IntegrationError
 from .functions import is_coroutine_function
 from .logs import complain
 from .portable import shown
-from .standard import category_of_errno, category_of_status, errno_name, name_of, peek, rule_of
+from .standard import category_of_errno, category_of_status, errno_name, name_of, peek
 
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class _Registration:
         if not known:
             complain("classifier %s failed on %s; it is not heard", shown(self.answer, 200), shown(error, 200))
 
+
+_RULES = {**standard.RULES, **clients.RULES}
 
 _MOST_CLASSES = 256
 """Rulings that are kept: a class made inside a function is a new one each time."""
@@ -160,7 +164,7 @@ def _ruling(cls: type) -> Ruling:
             if isinstance(registration.answer, ErrorCategory):
                 return tuple(asked), registration.answer, True
             asked.append(registration.ask)
-    rule = rule_of(cls)
+    rule = next((_RULES[name] for name in map(name_of, cls.__mro__) if name in _RULES), None)
     if rule is None:
         return tuple(asked), ErrorCategory.UNKNOWN, False
     if not isinstance(rule, ErrorCategory):

@@ -169,14 +169,6 @@ _NETWORK_ERRNOS = {
 }
 
 
-def rule_of(cls: type) -> Rule | None:
-    """Return the rule for a class of exceptions, or None."""
-    for base in cls.__mro__:
-        if rule := RULES.get(name_of(base)):
-            return rule
-    return None
-
-
 def name_of(cls: type) -> str:
     """Return the name that a class goes by here."""
     return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,7 +1,6 @@
 """What the clients of real servers raise when those freeze, die, come back or refuse, and what we make of it.
 
-The table is the record: the class that a client raised in each situation, and the category that fits. Where
-`classify_error` has no rule for the class yet it says UNKNOWN, and the row is an expected failure.
+The table is the record: the class that a client raised in each situation, and the category that fits.
 """
 
 from __future__ import annotations
@@ -195,10 +194,7 @@ def valkey_errors(_valkey_of_the_run: Valkey) -> dict[str, Exception]:
 def _check(error: Exception, raised: str, fitting: ErrorCategory) -> None:
     cls = type(error)
     assert f"{cls.__module__}.{cls.__qualname__}" == raised, repr(error)
-    category = classify_error(error)
-    if category is UNKNOWN is not fitting and not raised.startswith("builtins."):
-        pytest.xfail(f"no rule for {raised} yet: it is {fitting}")
-    assert category is fitting
+    assert classify_error(error) is fitting
 
 
 @pytest.mark.parametrize("situation", POSTGRES)
