@@ -129,18 +129,20 @@ static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint32_t re
 
 static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
 
-/* Store the end of the wait, or the ramp, of the generation after `from`. Whoever swaps the gate from `from` has done this
- * before, or somebody else of the same mind has. Who was held up after looking at the gate changes nothing: an opening
- * in between has changed the word under him, and without one nobody reads it. */
-static void publish_end(fs_breaker *breaker, uint64_t from, fs_ns end) {
+/* Store in *word the end of the wait, or the ramp, of the generation after `from`. Whoever swaps the gate from `from` has
+ * done this before, or somebody else of the same mind has. Who was held up after looking at the gate changes nothing: an
+ * opening in between has changed the word under him, and without one nobody reads it. False: the gate is another, and
+ * must not be swapped even if it comes back. */
+static bool publish_end(fs_breaker *breaker, uint64_t *word, uint64_t from, fs_ns end) {
     uint32_t generation = fs_gate_generation(from) + 1;
     uint64_t us = least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST);
-    uint64_t word = us << 16 | (generation & 0xffff);
-    uint64_t held = fs_load_acquire(&breaker->until);
+    uint64_t wanted = us << 16 | (generation & 0xffff);
+    uint64_t held = fs_load_acquire(word);
     while ((held & 0xffff) != (generation & 0xffff) || held >> 16 < us) {
-        if (fs_breaker_gate(breaker) != from) return;
-        if (fs_cas(&breaker->until, &held, word)) return;
+        if (fs_breaker_gate(breaker) != from) return false;
+        if (fs_cas(word, &held, wanted)) return true;
     }
+    return true;
 }
 
 static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t to, fs_because because,
@@ -151,7 +153,8 @@ static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t
         .first = now, .generation = fs_gate_generation(to), .kind = FS_TRANSITION, .because = (uint8_t)because,
         .state = (uint8_t)fs_gate_state(to), .detail = (uint8_t)fs_gate_state(from),
     };
-    if (fs_gate_state(to) == FS_OPEN) decision.number = (double)fs_breaker_retry_after(breaker, now) / 1e9;
+    if (fs_gate_state(to) == FS_OPEN)
+        decision.number = (double)since(until_ns(fs_load_acquire(&breaker->until)), now) / 1e9;
     fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
     *change = (fs_change){fs_gate_state(from), fs_gate_state(to), because, fs_gate_generation(to), failures};
 }
@@ -165,8 +168,14 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     uint64_t flags = (flags_of(from) & ~FS_GATE_RAMPING) | (ramps ? FS_GATE_RAMPING : 0);
     uint64_t to = gate_of(generation, count, flags, state);
     uint32_t reopenings = fs_load_relaxed(&breaker->reopenings) + (because == FS_BECAUSE_PROBE_FAILED);
-    if (state == FS_OPEN) publish_end(breaker, from, fs_ns_add(now, wait_of(breaker, generation, reopenings)));
-    if (ramps) publish_end(breaker, from, fs_ns_add(now, breaker->config.ramp));
+    bool published = true;
+    if (state == FS_OPEN)
+        published = publish_end(breaker, &breaker->until, from, fs_ns_add(now, wait_of(breaker, generation, reopenings)));
+    if (ramps) published = publish_end(breaker, &breaker->ramped, from, fs_ns_add(now, breaker->config.ramp));
+    if (!published) {
+        *gate = fs_breaker_gate(breaker);
+        return false;
+    }
     /* Before the gate, so that the first outcome after it meets fresh windows. While not CLOSED nobody reads them. */
     if (state == FS_CLOSED_STATE) restart_windows(breaker);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
@@ -196,9 +205,11 @@ static fs_permit take_lease(fs_breaker *breaker, uint64_t gate, fs_ns now) {
     return 0;
 }
 
-/* Give a probe's lease back. False: it was taken over or given back before, and the outcome counts no more. */
+/* Give a probe's lease back. False: it was taken over or given back before, and the outcome counts no more, or there never
+ * was a permit. */
 static bool return_lease(fs_breaker *breaker, fs_permit permit) {
     uint32_t slot = fs_permit_slot(permit);
+    if (!fs_permit_granted(permit)) return false;
     if (slot == 0) return true;
     if (slot > FS_PROBES_MOST) return false;
     uint64_t held = fs_load_acquire(&breaker->lease[slot - 1]);
@@ -224,7 +235,7 @@ void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow) {
 static uint64_t share_at(const fs_breaker *breaker, uint64_t gate, fs_ns now) {
     uint64_t share = gate & FS_GATE_LIMITED ? fs_load_relaxed(&breaker->share) : FS_ALL;
     if (!(gate & FS_GATE_RAMPING)) return share;
-    fs_ns ramp = breaker->config.ramp, left = least(since(until_ns(fs_load_acquire(&breaker->until)), now), ramp);
+    fs_ns ramp = breaker->config.ramp, left = least(since(until_ns(fs_load_acquire(&breaker->ramped)), now), ramp);
     if (ramp == 0 || left == 0) return share;
     double missing = (double)(FS_ALL - breaker->config.ramp_from) * ((double)left / (double)ramp);
     return least(share, FS_ALL - (uint64_t)missing);
@@ -236,7 +247,7 @@ uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now) {
 
 /* The ramp is over: whoever takes its mark away tells. */
 static void end_ramp(fs_breaker *breaker, uint64_t gate, fs_ns now, fs_change *change) {
-    if (since(until_ns(fs_load_acquire(&breaker->until)), now) != 0) return;
+    if (breaker->config.ramp && since(until_ns(fs_load_acquire(&breaker->ramped)), now) != 0) return;
     uint64_t seen = gate;
     if (!fs_cas(&breaker->gate, &seen, gate & ~FS_GATE_RAMPING)) return;
     fs_state state = fs_gate_state(gate);
@@ -251,7 +262,7 @@ static void end_ramp(fs_breaker *breaker, uint64_t gate, fs_ns now, fs_change *c
 /* A call through a gate that lets calls go, if there is room for it. */
 static fs_permit admitted(fs_breaker *breaker, uint64_t gate, fs_ns now, fs_change *change) {
     if (!(gate & (FS_GATE_LIMITED | FS_GATE_RAMPING))) return fs_permit_of(gate);
-    if (gate & FS_GATE_RAMPING) end_ramp(breaker, gate, now, change);
+    if (gate & FS_GATE_RAMPING && !change->generation) end_ramp(breaker, gate, now, change);
     uint64_t share = share_at(breaker, gate, now);
     return share >= FS_ALL || fs_dial_admits(&breaker->dial, share) ? fs_permit_of(gate) : FS_NO_ROOM;
 }
@@ -264,6 +275,8 @@ static fs_permit acquire(fs_breaker *breaker, fs_ns reserved, fs_ns now, fs_chan
         case FS_METRICS_ONLY:
             return admitted(breaker, gate, now, change);
         case FS_OPEN:
+            /* One change a call, or the second would be told in place of the first: it has opened again meanwhile. */
+            if (change->generation) return 0;
             if (now < fs_ns_add(until_ns(fs_load_acquire(&breaker->until)), reserved)) return 0;
             if (become(breaker, &gate, FS_HALF_OPEN, 0, FS_BECAUSE_WAIT_OVER, now, change))
                 gate = fs_breaker_gate(breaker);
@@ -297,10 +310,10 @@ void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved) { fs_store_relaxed(
 void fs_breaker_limit(fs_breaker *breaker, uint64_t share) {
     if (share < FS_ALL) {
         fs_store_relaxed(&breaker->share, share);
-        fs_or_relaxed(&breaker->gate, FS_GATE_LIMITED);
+        fs_or_release(&breaker->gate, FS_GATE_LIMITED);
     } else {
+        /* The share stays: to clear it too could undo what another has just said. */
         fs_and_relaxed(&breaker->gate, ~FS_GATE_LIMITED);
-        fs_store_relaxed(&breaker->share, FS_ALL);
     }
 }
 
@@ -437,7 +450,10 @@ fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config
     if (!heir) return NULL;
     memcpy((char *)heir + sizeof heir->block, (char *)breaker + sizeof breaker->block,
            sizeof *heir - sizeof heir->block);
-    if (config) heir->config = *config;
+    if (config) {
+        fs_last_resize(&heir->last, heir->config.last, config->last);
+        heir->config = *config;
+    }
     fs_series *series = first_series(breaker);
     heir->series = series ? fs_arena_span(&heir->block, &series->block) : 0;
     fs_recorder_move(&heir->recorder, &breaker->block, &heir->block);

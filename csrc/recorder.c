@@ -1,21 +1,36 @@
 #include "failsoft/recorder.h"
 
+/* Copied word by word, for readers and writers meet. */
+typedef union {
+    fs_decision decision;
+    uint64_t word[sizeof(fs_decision) / sizeof(uint64_t)];
+} fs_entry;
+
+#define FS_WORDS (sizeof(fs_decision) / sizeof(uint64_t))
+#define FS_WHAT (FS_WORDS - 1) /* whose call, kind, why, state and detail */
+
+_Static_assert(offsetof(fs_decision, first) == 0, "the mark is the first word");
+_Static_assert(offsetof(fs_decision, operation) == FS_WHAT * 8, "what makes refusals alike is one word");
+
+#define FS_WRITING FS_FOREVER /* in place of `first` */
+#define FS_COUNTED_MOST (UINT32_MAX / 2) /* it stands still there, long before it would start again from nothing */
+
 typedef struct {
     fs_block block;
-    fs_decision entry[FS_SEGMENT];
+    fs_entry entry[FS_SEGMENT];
 } fs_recorder_segment;
 
 #define FS_SEGMENTS (FS_DECISIONS / FS_SEGMENT)
 
-static fs_decision *entry_at(const fs_recorder *recorder, const fs_block *owner, uint64_t ticket) {
+static fs_entry *entry_at(const fs_recorder *recorder, const fs_block *owner, uint64_t ticket) {
     fs_span span = fs_load_acquire(&recorder->segment[ticket / FS_SEGMENT % FS_SEGMENTS]);
     if (!span) return NULL;
     fs_recorder_segment *segment = fs_arena_follow(owner, span);
     return &segment->entry[ticket % FS_SEGMENT];
 }
 
-static fs_decision *entry_taken(fs_recorder *recorder, fs_block *owner, uint64_t ticket) {
-    fs_decision *entry = entry_at(recorder, owner, ticket);
+static fs_entry *entry_taken(fs_recorder *recorder, fs_block *owner, uint64_t ticket) {
+    fs_entry *entry = entry_at(recorder, owner, ticket);
     if (entry) return entry;
     fs_block *block = fs_arena_alloc(fs_arena_of(owner), sizeof(fs_recorder_segment));
     if (!block) return NULL;
@@ -25,53 +40,49 @@ static fs_decision *entry_taken(fs_recorder *recorder, fs_block *owner, uint64_t
     return entry_at(recorder, owner, ticket);
 }
 
-static bool alike(const fs_decision *a, const fs_decision *b) {
-    return a->generation == b->generation && a->kind == b->kind && a->operation == b->operation &&
-           a->because == b->because && a->state == b->state && a->detail == b->detail;
-}
+static bool whole(fs_ns first) { return first != 0 && first != FS_WRITING; }
 
 /* Count a refusal where one like it stands already. */
-static bool counted(fs_recorder *recorder, fs_block *owner, uint64_t taken, const fs_decision *decision) {
+static bool counted(fs_recorder *recorder, fs_block *owner, uint64_t taken, const fs_entry *fresh) {
     for (uint64_t back = 1; back <= FS_ALIKE && back <= taken; back++) {
-        fs_decision *entry = entry_at(recorder, owner, taken - back);
-        if (!entry || !fs_load_acquire(&entry->first) || !alike(entry, decision)) continue;
-        fs_add_relaxed(&entry->count, 1);
-        fs_store_relaxed(&entry->last, decision->first);
+        fs_entry *entry = entry_at(recorder, owner, taken - back);
+        if (!entry || !whole(fs_load_acquire(&entry->decision.first))) continue;
+        if (fs_load_relaxed(&entry->decision.generation) != fresh->decision.generation) continue;
+        if (fs_load_relaxed(&entry->word[FS_WHAT]) != fresh->word[FS_WHAT]) continue;
+        if (fs_load_relaxed(&entry->decision.count) < FS_COUNTED_MOST) fs_add_relaxed(&entry->decision.count, 1);
+        fs_store_relaxed(&entry->decision.last, fresh->decision.last);
         return true;
     }
     return false;
 }
 
 void fs_recorder_note(fs_recorder *recorder, fs_block *owner, const fs_decision *decision) {
+    fs_entry fresh = {.decision = *decision};
+    fresh.decision.last = decision->first;
+    fresh.decision.count = 1;
     bool many = decision->kind == FS_REFUSAL || decision->kind == FS_LIMIT;
-    if (many && counted(recorder, owner, fs_load_relaxed(&recorder->taken), decision)) return;
+    if (many && counted(recorder, owner, fs_load_relaxed(&recorder->taken), &fresh)) return;
     uint64_t ticket = fs_add_relaxed(&recorder->taken, 1);
-    fs_decision *entry = entry_taken(recorder, owner, ticket);
+    fs_entry *entry = entry_taken(recorder, owner, ticket);
     if (!entry) return;
-    fs_store_relaxed(&entry->first, 0);
+    /* Of two that a whole turn of the ring lies between, one held up so long, only one may write. */
+    fs_ns before = fs_load_relaxed(&entry->decision.first);
+    if (before == FS_WRITING || !fs_cas(&entry->decision.first, &before, FS_WRITING)) return;
     fs_fence_release();
-    entry->last = decision->first;
-    entry->number = decision->number;
-    entry->generation = decision->generation;
-    entry->count = 1;
-    entry->operation = decision->operation;
-    entry->kind = decision->kind;
-    entry->because = decision->because;
-    entry->state = decision->state;
-    entry->detail = decision->detail;
-    fs_store_release(&entry->first, decision->first ? decision->first : 1);
+    for (uint32_t i = 1; i < FS_WORDS; i++) fs_store_relaxed(&entry->word[i], fresh.word[i]);
+    fs_store_release(&entry->decision.first, whole(decision->first) ? decision->first : 1);
 }
 
 uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs_decision *out) {
     uint64_t taken = fs_load_acquire(&recorder->taken);
     uint32_t found = 0;
     for (uint64_t ticket = taken > FS_DECISIONS ? taken - FS_DECISIONS : 0; ticket < taken; ticket++) {
-        const fs_decision *entry = entry_at(recorder, owner, ticket);
-        fs_ns first = entry ? fs_load_acquire(&entry->first) : 0;
-        if (!first) continue;
-        out[found] = *entry;
+        const fs_entry *entry = entry_at(recorder, owner, ticket);
+        fs_entry copy = {.decision.first = entry ? fs_load_acquire(&entry->decision.first) : 0};
+        if (!whole(copy.decision.first)) continue;
+        for (uint32_t i = 1; i < FS_WORDS; i++) copy.word[i] = fs_load_relaxed(&entry->word[i]);
         fs_fence_acquire();
-        if (fs_load_relaxed(&entry->first) == first) found++;
+        if (fs_load_relaxed(&entry->decision.first) == copy.decision.first) out[found++] = copy.decision;
     }
     return found;
 }

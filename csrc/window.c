@@ -124,6 +124,20 @@ void fs_last_restart(fs_last *window) {
     }
 }
 
+static bool bit_at(const uint64_t *words, uint64_t place) { return words[place / 64] >> (place % 64) & 1; }
+
+void fs_last_resize(fs_last *window, uint32_t from, uint32_t to) {
+    if (from == to) return;
+    fs_last before = *window;
+    uint64_t held = before.ticket - before.since, most = from < to ? from : to;
+    fs_last_restart(window);
+    window->since = before.ticket - (held < most ? held : most);
+    for (uint64_t ticket = window->since; ticket != before.ticket; ticket++) {
+        set_bit(window->failed, (uint32_t)(ticket % to), bit_at(before.failed, ticket % from));
+        set_bit(window->slow, (uint32_t)(ticket % to), bit_at(before.slow, ticket % from));
+    }
+}
+
 void fs_last_totals(const fs_last *window, uint32_t size, fs_totals *totals) {
     uint64_t calls = fs_load_relaxed(&window->ticket) - fs_load_relaxed(&window->since);
     totals->calls += calls < size ? calls : size;

@@ -15,12 +15,19 @@ static fs_breaker *shared;
 static uint32_t inside, most_inside;
 static fs_ns shared_now;
 static uint8_t told[GENERATIONS]; /* how often each generation was announced */
+static uint8_t ramps[GENERATIONS]; /* and the end of its ramp */
+
+static void hear(const fs_change *heard) {
+    uint8_t *count = heard->because == FS_BECAUSE_RAMPED ? ramps : told;
+    if (heard->generation) fs_add_relaxed(&count[heard->generation % GENERATIONS], 1);
+}
 
 static fs_permit enter(fs_ns now) {
     fs_change mine = {0};
     fs_permit permit = fs_breaker_acquire(shared, now, &mine);
-    if (mine.generation) fs_add_relaxed(&told[mine.generation % GENERATIONS], 1);
-    if (permit && fs_permit_slot(permit)) {
+    hear(&mine);
+    if (!fs_permit_granted(permit)) return 0;
+    if (fs_permit_slot(permit)) {
         uint32_t here = fs_add_relaxed(&inside, 1) + 1, most = fs_load_relaxed(&most_inside);
         while (here > most && !fs_cas(&most_inside, &most, here)) {}
     }
@@ -33,7 +40,7 @@ static void leave(fs_permit permit, ending how, fs_ns now) {
     if (how == SUCCEEDED) fs_breaker_success(shared, permit, 0, now, &mine);
     else if (how == FAILED) fs_breaker_failure(shared, permit, 0, now, &mine);
     else fs_breaker_ignore(shared, permit);
-    if (mine.generation) fs_add_relaxed(&told[mine.generation % GENERATIONS], 1);
+    hear(&mine);
 }
 
 static void *storming(void *argument) {
@@ -45,6 +52,7 @@ static void *storming(void *argument) {
         uint64_t draw = fs_rng_next(&rng);
         fs_ns now = fs_add_relaxed(&shared_now, draw & 0xff);
         fs_permit *permit = &held[(draw >> 8) % 3];
+        if (draw >> 56 == 0) fs_breaker_limit(shared, draw & 1 ? FS_ALL : FS_ALL / 4 * 3);
         if (*permit) {
             leave(*permit, draw >> 16 & 7 ? (draw >> 19 & 3 ? SUCCEEDED : FAILED) : IGNORED, now);
             *permit = 0;
@@ -71,12 +79,15 @@ static void run_threads(void *(*body)(void *)) {
 }
 
 /* All states at once, under leases that never expire: the cap holds, and every change is announced exactly once. */
-static void threads_keep_the_cap_and_tell_each_change_once(fs_ns wait) {
+static void threads_keep_the_cap_and_tell_each_change_once(fs_ns wait, fs_ns ramp) {
     fs_breaker_config config = plain();
     config.reset_timeout = wait;
     config.lease = FS_FOREVER;
     config.failure_threshold = 2;
+    config.ramp = ramp;
+    config.ramp_from = FS_ALL / 2;
     memset(told, 0, sizeof told);
+    memset(ramps, 0, sizeof ramps);
     shared = made(config);
     shared_now = START;
     inside = most_inside = 0;
@@ -85,11 +96,13 @@ static void threads_keep_the_cap_and_tell_each_change_once(fs_ns wait) {
     CHECK(most_inside >= 1 && most_inside <= config.half_open_most);
     CHECK_EQ(status(shared, shared_now).probes, 0); /* every lease came back */
     CHECK(generation(shared) > 100 && generation(shared) < GENERATIONS);
-    uint32_t lost = 0, twice = 0;
+    uint32_t lost = 0, twice = 0, ramped = 0;
     for (uint32_t g = 2; g <= generation(shared); g++) {
         lost += told[g] == 0;
-        twice += told[g] > 1;
+        twice += told[g] > 1 || ramps[g] > 1;
+        ramped += ramps[g];
     }
+    CHECK_EQ(ramped != 0, ramp != 0);
     CHECK_EQ(lost, 0);
     CHECK_EQ(twice, 0);
     fs_breaker_free(shared);
@@ -157,8 +170,10 @@ static void threads_lose_no_failure(void) {
 
 int main(void) {
     rig_setup();
-    threads_keep_the_cap_and_tell_each_change_once(20000);
-    threads_keep_the_cap_and_tell_each_change_once(0);
+    threads_keep_the_cap_and_tell_each_change_once(20000, 0);
+    threads_keep_the_cap_and_tell_each_change_once(0, 0);
+    threads_keep_the_cap_and_tell_each_change_once(20000, 3000);
+    threads_keep_the_cap_and_tell_each_change_once(0, 100);
     a_probe_counts_once_among_threads();
     threads_lose_no_failure();
     return rig_report();

@@ -34,6 +34,7 @@
 #define fs_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define fs_swap_relaxed(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELAXED)
 #define fs_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
+#define fs_or_release(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELEASE)
 #define fs_and_relaxed(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
 
 /* Before the second look at a word that says whether what was read in between is whole, and after its first mark. */

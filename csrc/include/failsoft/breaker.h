@@ -38,8 +38,8 @@
  *          the count window. What happened before the breaker last closed does not count.
  *
  *          The end of a wait is a word of its own, {tag of its generation, microseconds}, stored before the gate that
- *          it belongs to: whoever sees OPEN sees its wait, whoever dies in between harms nobody. The end of a ramp is
- *          kept in the same word, for a closed breaker does not wait.
+ *          it belongs to: whoever sees OPEN sees its wait, whoever dies in between harms nobody. So is the end of a
+ *          ramp, in another word: who tries to open a ramping breaker, and is outrun, has stored his wait by then.
  *
  *          A health check may keep the probes to itself: for `reserved` after the wait only fs_breaker_probe is admitted.
  *          The reservation lapses by itself, so a checker that died holds nothing up.
@@ -111,7 +111,7 @@ typedef struct {
 typedef struct {
     fs_block block;
     uint64_t gate;
-    uint64_t until;                      /* end of the wait or the ramp: {microseconds:48, generation:16} */
+    uint64_t until;                      /* end of the wait: {microseconds:48, generation:16} */
     uint32_t reopenings;                 /* consecutive, from HALF_OPEN */
     uint32_t because;                    /* fs_because of the last change */
     fs_ns changed;                       /* when */
@@ -122,6 +122,7 @@ typedef struct {
     uint64_t share;                      /* that an operator lets go, while LIMITED */
     uint64_t dial;
     fs_ns reserved;
+    uint64_t ramped;                     /* end of the ramp, as of the wait */
     fs_recorder recorder;
     fs_breaker_config config;
     fs_totals before;                    /* what the series had ever seen when the breaker last closed, and disowned */
@@ -132,7 +133,8 @@ typedef struct {
 
 _Static_assert(sizeof(fs_breaker) % 8 == 0, "the breaker is part of the layout");
 
-/* A change of state that a call brought about, for whoever tells listeners. from == to: nothing changed. */
+/* What a call changed, for whoever tells listeners. The caller sets `generation` to 0, and it still is where nothing
+ * changed; from == to is a closed breaker closed afresh by an operator, or the end of a ramp. */
 typedef struct {
     fs_state from, to;
     fs_because because;

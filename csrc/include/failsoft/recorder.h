@@ -6,9 +6,10 @@
  *
  *          An outage is millions of refusals, and they must not wash out what led to it: a refusal like one of the last
  *          FS_ALIKE entries is counted there instead.
- * States:  of an entry: empty (first == 0) -> whole -> empty while it is written anew.
+ * States:  of an entry: empty -> being written -> whole -> being written.
  * Units:   fs_ns of CLOCK_MONOTONIC. What `number` means depends on the kind: seconds or a share of calls.
- * Threads: write from any thread, read from any. An entry being overwritten is left out of a read.
+ * Threads: write from any thread, read from any. An entry being written is left out of a read, and for good if its writer
+ *          dies. A writer held up while all others of the ring are written may find no place.
  * Errors:  none. Without room in the arena the decision is not recorded.
  */
 #ifndef FAILSOFT_RECORDER_H

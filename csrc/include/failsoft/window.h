@@ -77,6 +77,10 @@ typedef struct {
 
 void fs_last_record(fs_last *window, uint32_t size, bool failed, bool slow);
 void fs_last_restart(fs_last *window);
+
+/* Lay the last outcomes out for another size, while nobody records. From or to 0, no window, nothing is left. */
+void fs_last_resize(fs_last *window, uint32_t from, uint32_t to);
+
 void fs_last_totals(const fs_last *window, uint32_t size, fs_totals *totals);
 
 #endif
