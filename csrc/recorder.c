@@ -7,10 +7,11 @@ typedef union {
 } fs_entry;
 
 #define FS_WORDS (sizeof(fs_decision) / sizeof(uint64_t))
+#define FS_NUMBER (offsetof(fs_decision, number) / sizeof(uint64_t))
 #define FS_WHAT (FS_WORDS - 1) /* whose call, kind, why, state and detail */
 
 _Static_assert(offsetof(fs_decision, first) == 0, "the mark is the first word");
-_Static_assert(offsetof(fs_decision, operation) == FS_WHAT * 8, "what makes refusals alike is one word");
+_Static_assert(offsetof(fs_decision, operation) == FS_WHAT * 8, "what makes decisions alike is one word");
 
 #define FS_WRITING FS_FOREVER /* in place of `first` */
 #define FS_COUNTED_MOST (UINT32_MAX / 2) /* it stands still there, long before it would start again from nothing */
@@ -42,7 +43,11 @@ static fs_entry *entry_taken(fs_recorder *recorder, fs_block *owner, uint64_t ti
 
 static bool whole(fs_ns first) { return first != 0 && first != FS_WRITING; }
 
-/* Count a refusal where one like it stands already. */
+static bool about_a_call(const fs_decision *decision) {
+    return decision->kind != FS_TRANSITION && decision->kind != FS_CAPACITY && decision->kind != FS_HEALTH;
+}
+
+/* Count a decision where one like it stands already. */
 static bool counted(fs_recorder *recorder, fs_block *owner, uint64_t taken, const fs_entry *fresh) {
     for (uint64_t back = 1; back <= FS_ALIKE && back <= taken; back++) {
         fs_entry *entry = entry_at(recorder, owner, taken - back);
@@ -50,6 +55,7 @@ static bool counted(fs_recorder *recorder, fs_block *owner, uint64_t taken, cons
         if (fs_load_relaxed(&entry->decision.generation) != fresh->decision.generation) continue;
         if (fs_load_relaxed(&entry->word[FS_WHAT]) != fresh->word[FS_WHAT]) continue;
         if (fs_load_relaxed(&entry->decision.count) < FS_COUNTED_MOST) fs_add_relaxed(&entry->decision.count, 1);
+        fs_store_relaxed(&entry->word[FS_NUMBER], fresh->word[FS_NUMBER]);
         fs_store_relaxed(&entry->decision.last, fresh->decision.last);
         return true;
     }
@@ -60,8 +66,7 @@ void fs_recorder_note(fs_recorder *recorder, fs_block *owner, const fs_decision 
     fs_entry fresh = {.decision = *decision};
     fresh.decision.last = decision->first;
     fresh.decision.count = 1;
-    bool many = decision->kind == FS_REFUSAL || decision->kind == FS_LIMIT;
-    if (many && counted(recorder, owner, fs_load_relaxed(&recorder->taken), &fresh)) return;
+    if (about_a_call(decision) && counted(recorder, owner, fs_load_relaxed(&recorder->taken), &fresh)) return;
     uint64_t ticket = fs_add_relaxed(&recorder->taken, 1);
     fs_entry *entry = entry_taken(recorder, owner, ticket);
     if (!entry) return;

@@ -275,8 +275,10 @@ static void note_refusal(fs_guard *guard, fs_permit permit, fs_ns now) {
 
 /* Let recovery publish and log a refusal. */
 static void tell_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now) {
-    guard->tell_at = fs_ns_add(now, FS_TELL_EVERY);
-    guard->told = fs_gate_generation(fs_breaker_gate(fs_guard_breaker(guard)));
+    if (fs_mode_of(mode) != FS_ATTEMPT) {
+        guard->tell_at = fs_ns_add(now, FS_TELL_EVERY);
+        guard->told = fs_gate_generation(fs_breaker_gate(fs_guard_breaker(guard)));
+    }
     PyObject *parts[4] = {guard->recovery, (PyObject *)guard, PyLong_FromLong(fs_mode_of(mode)),
                           fs_refusal_new(guard, permit, now)};
     PyObject *done = NULL;
@@ -287,11 +289,17 @@ static void tell_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now)
     Py_XDECREF(parts[3]);
 }
 
-PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments) {
+void fs_guard_count_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now) {
     fs_series_note(guard->series, FS_REJECTED, 1);
     note_refusal(guard, permit, now);
     bool news = now >= guard->tell_at || guard->told != fs_gate_generation(fs_breaker_gate(guard->breaker));
+    /* A retry that is refused is no news: its call tells what it has come to, and the next one of the refusal. */
+    if (fs_mode_of(mode) == FS_ATTEMPT) news = false;
     if (FS_UNLIKELY(news | fs_refusals_heard)) tell_refusal(guard, mode, permit, now);
+}
+
+PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments) {
+    fs_guard_count_refusal(guard, mode, permit, now);
     if (fs_mode_of(mode) == FS_RESULT && !guard->has_fallbacks) return fs_result_refused(guard, permit, now);
     PyObject *refusal = fs_refusal_new(guard, permit, now);
     if (!refusal) return NULL;

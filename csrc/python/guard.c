@@ -351,9 +351,12 @@ static PyObject *guard_metrics(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 }
 
 /* The gate's "no" as it stands, for what is refused outside a call. */
-static PyObject *guard_refuse(PyObject *self, PyObject *permit) {
-    fs_series_note(((fs_guard *)self)->series, FS_REJECTED, 1);
-    return fs_refusal_new((fs_guard *)self, PyLong_AsUnsignedLongLong(permit), fs_now());
+static PyObject *guard_refuse(PyObject *self, PyObject *given) {
+    fs_permit permit = PyLong_AsUnsignedLongLong(given);
+    if (permit == (fs_permit)-1 && PyErr_Occurred()) return NULL;
+    fs_ns now = fs_now();
+    fs_guard_count_refusal((fs_guard *)self, FS_RAISE, permit, now);
+    return fs_refusal_new((fs_guard *)self, permit, now);
 }
 
 static PyMethodDef guard_methods[] = {

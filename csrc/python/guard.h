@@ -178,6 +178,9 @@ bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit
  * answer is final, or with FS_ASYNC a coroutine that gives it. */
 PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns took, fs_ticks end, PyObject *arguments);
 
+/* Count a refusal, in metrics and flight recorder, and let it be published and logged where it is news. */
+void fs_guard_count_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now);
+
 /* The gate said no, by `permit`. Likewise, a coroutine only where there are fallbacks. */
 PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments);
 

@@ -10,11 +10,10 @@ from .classify import retry_after_of
 from .config import CircuitState, ErrorCategory
 from .course import RESULT, SECOND, Final
 from .errors import REFUSALS, CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
-from .logs import failure
+from .logs import failure, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from ._core import Refusal
@@ -65,8 +64,7 @@ def standard_error(recovery: Recovery, final: Final, arguments: Arguments) -> In
         return error
     if final.error is None and final.refusal is not None and not final.judged:
         refused = final.refusal.error()
-        if final.fallback_errors:
-            refused.details = {**refused.details, **_fallback_errors(final)}
+        refused.details = {**refused.details, **context_of(recovery, arguments), **_fallback_errors(final)}
         return refused
     kind = IntegrationTimeoutError if final.category is ErrorCategory.TIMEOUT else IntegrationError
     original = final.error
@@ -88,19 +86,24 @@ def standard_error(recovery: Recovery, final: Final, arguments: Arguments) -> In
 
 def details_of(recovery: Recovery, final: Final, arguments: Arguments) -> dict[str, object]:
     """What the caller adds, the limits in force, what was tried, and the breaker's numbers."""
-    details: dict[str, object] = {}
-    args, kwargs = arguments or ((), {})
-    if recovery.details is not None:
-        try:
-            given = recovery.details
-            details.update(given(*args[recovery.skip :], **kwargs) if callable(given) else given)
-        except Exception as error:
-            details["details_error"] = shown(repr, error)
+    details = context_of(recovery, arguments or ((), {}))
     details["attempt_timeout"] = recovery.timeout
     details["delays"] = final.delays
     details.update(recovery.integration.breaker.numbers())
     details.update(_fallback_errors(final))
     return details
+
+
+def context_of(recovery: Recovery, arguments: Arguments) -> dict[str, object]:
+    """What the caller adds: a mapping, or what a function makes of the arguments, where those are known."""
+    given = recovery.details
+    if given is None or (callable(given) and arguments is None):
+        return {}
+    args, kwargs = arguments or ((), {})
+    try:
+        return dict(given(*args[recovery.skip :], **kwargs) if callable(given) else given)
+    except Exception as error:
+        return {"details_error": shown(repr, error)}
 
 
 def _fallback_errors(final: Final) -> dict[str, object]:
@@ -134,6 +137,7 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
     """Every field of the error for a refusal."""
     integration = recovery.integration
     state = STATES[refusal.state]
+    context = context_of(recovery, None)  # a refusal is too cheap to keep the arguments
     error: IntegrationError
     if refusal.limited:
         reason = recovery.limit_reason()
@@ -141,7 +145,7 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
             limit_message(integration.name, refusal.capacity, reason),
             integration_type=integration.type,
             capacity=refusal.capacity,
-            details={"capacity": refusal.capacity, "state": state, "generation": refusal.generation},
+            details={**context, "capacity": refusal.capacity, "state": state, "generation": refusal.generation},
             timestamp=time.time() - refusal.age,
             retryable=True,
             integration_name=integration.name,
@@ -153,7 +157,7 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
         error = CircuitOpenError(
             refusal_message(integration.name, state, because, wait),
             integration_type=integration.type,
-            details={"state": state, "failures": refusal.failures, "generation": refusal.generation},
+            details={**context, "state": state, "failures": refusal.failures, "generation": refusal.generation},
             timestamp=time.time() - refusal.age,
             retryable=True,
             integration_name=integration.name,
@@ -178,14 +182,6 @@ def hint_of(final: Final) -> float | None:
     return None if source is None or isinstance(source, REFUSALS) else retry_after_of(source)
 
 
-def shown(how: Callable[[object], str], thing: object) -> str:
-    """In words; things of users may have none, which must not become the caller's problem."""
-    try:
-        return how(thing)[:500]
-    except Exception:
-        return f"a {type(thing).__name__} without words"
-
-
 def log(recovery: Recovery, final: Final, arguments: Arguments, error: IntegrationError | None = None) -> None:
     """Log what became of a call, unless it repeats what was just logged."""
     integration = recovery.integration
@@ -201,10 +197,16 @@ def log(recovery: Recovery, final: Final, arguments: Arguments, error: Integrati
         return f"{integration.name}.{recovery.operation} failed: {standard().code}: {shown(str, standard())}{answered}"
 
     def fields() -> dict[str, object]:
-        return {**fields_of(standard()), "attempts": final.attempts, "fallback": final.fallback}
+        known = fields_of(standard())
+        if isinstance(final.error, IntegrationError):  # raised by the operation, perhaps about another integration
+            known["integration"], known["integration_type"] = integration.name, integration.type
+            known["operation"], known["reason"] = recovery.operation, final.reason or known["reason"]
+            known["details"] = {**context_of(recovery, arguments), **standard().details}
+        return {**known, "attempts": final.attempts, "fallback": final.fallback}
 
-    refused = final.error is None and final.refusal is not None and not final.judged
-    kind = "refused" if refused else type(final.error)
+    kind: object = type(final.error)
+    if final.error is None and final.refusal is not None and not final.judged:
+        kind = "limited" if final.refusal.limited else "refused"
     failure((integration.name, recovery.operation, final.category, kind, final.fallback), message, fields)
 
 

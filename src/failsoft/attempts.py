@@ -56,7 +56,7 @@ class IntegrationAttempt:
             outcome = recovery.outcome_of(category)
             timed_out = category is ErrorCategory.TIMEOUT
         else:  # a block given up after long was hanging, as for guards
-            timed_out = patient and _is_cancelled(error) and took >= recovery.patience * SECOND
+            timed_out = patient and _is_cancelled(error) and took >= recovery.cancel_after * SECOND
             outcome = FAILED if timed_out else IGNORED
         if timed_out:
             recovery.record.note(TIMEOUTS)

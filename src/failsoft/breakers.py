@@ -61,19 +61,23 @@ class BreakerSummary(Record):
     states: dict[CircuitState, int]
 
 
-def _publish(breaker: Breaker, previous: str, state: str, reason: str | None, generation: int, failures: int) -> None:
+def _publish(
+    breaker: CircuitBreaker, previous: str, state: str, reason: str | None, generation: int, failures: int
+) -> None:
     before, after, now = CircuitState(previous), CircuitState(state), time.time()
     if before != after:  # a reset of a closed breaker is fresh counts, but no transition
         events.publish(events.Transition(breaker.name, before, after, generation, reason, failures, now))
+    ramped, breaker.ramping = breaker.ramping, reason == "recovered" and breaker.ramps
     if not events.listening(events.DegradedChange):
         return
-    if reason == "ramped":
-        full = breaker.capacity
-        events.publish(events.DegradedChange(breaker.name, full, full, "recovered", now))
-    elif (before in REFUSING) != (after in REFUSING):
-        let, held = (breaker.capacity, 0.0) if before in REFUSING else (0.0, breaker.capacity)
-        why = "circuit_open" if after in REFUSING else "recovering" if let < 1.0 else "recovered"
-        events.publish(events.DegradedChange(breaker.name, let, held, why, now))
+    share = breaker.capacity  # what the limits leave, whatever the state
+    if before in REFUSING and after not in REFUSING:
+        why = "recovering" if breaker.ramping else "recovered"
+        events.publish(events.DegradedChange(breaker.name, share, 0.0, why, now))
+    elif after in REFUSING and before not in REFUSING:
+        events.publish(events.DegradedChange(breaker.name, 0.0, share, "circuit_open", now))
+    elif ramped:  # to its end, or an operator has put an end to it
+        events.publish(events.DegradedChange(breaker.name, share, share, "recovered", now))
 
 
 REFUSING = (CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
@@ -98,26 +102,37 @@ class CircuitBreaker(Breaker):
         if degraded is not None and not isinstance(degraded, DegradedPolicy):
             raise TypeError(f"degraded must be a DegradedPolicy, got {degraded!r}")
         ramp = degraded or DegradedPolicy(ramp=0.0)
-        return super().__new__(cls, config or CircuitBreakerConfig(), name, _publish, ramp.ramp, ramp.ramp_from)
+        settings = config or CircuitBreakerConfig()
+        return super().__new__(cls, settings, name, _publish, ramp.ramp, ramp.ramp_from)  # type: ignore[arg-type]  # told of itself
 
     def __init__(
         self, config: CircuitBreakerConfig | None = None, name: str = "", degraded: DegradedPolicy | None = None
     ) -> None:
         self.config = config or CircuitBreakerConfig()
+        self.degraded = degraded or DegradedPolicy(ramp=0.0)
+        self.ramping = False  # as far as has been told: the end of a ramp is seen by the first call after it
 
     def reconfigure(self, config: CircuitBreakerConfig, degraded: DegradedPolicy | None = None) -> None:
         """Let other settings hold from now on; state, counts, windows, permits and decisions are kept.
 
-        A wait that runs ends when it would have. ValueError for another `window`: the calls so far are counted in it.
+        A wait that runs ends when it would have. Without `degraded` the policy stays. ValueError for another `window`:
+        the calls so far are counted in it. A `count_window` of another size starts empty.
         """
         if not isinstance(config, CircuitBreakerConfig):
             raise TypeError(f"config must be a CircuitBreakerConfig, got {config!r}")
         if config.window != self.config.window:
             was = self.config.window
             raise ValueError(f"circuit_breaker.window is {was} and cannot be changed, got {config.window}")
-        ramp = degraded or DegradedPolicy(ramp=0.0)
-        self.relocate(config, ramp.ramp, ramp.ramp_from)
-        self.config = config
+        if degraded is not None and not isinstance(degraded, DegradedPolicy):
+            raise TypeError(f"degraded must be a DegradedPolicy, got {degraded!r}")
+        policy = degraded or self.degraded
+        self.relocate(config, policy.ramp, policy.ramp_from)
+        self.config, self.degraded = config, policy
+
+    @property
+    def ramps(self) -> bool:
+        """Whether it comes back to full capacity by and by after a recovery."""
+        return self.degraded.ramp > 0.0 and self.degraded.ramp_from < 1.0
 
     @property
     def state(self) -> CircuitState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from ._core import REASONS, STATES, now_ns
-from .config import ErrorCategory, FallbackType
+from .config import CircuitState, ErrorCategory, FallbackType
 from .records import Record
 
 TYPE_CHECKING = False
@@ -42,8 +42,9 @@ class Decision(Record):
     """One entry of the flight recorder.
 
     `kind` is one of "transition", "refusal" (by the state), "limit" (refused for capacity), "retry", "give_up",
-    "fallback", "capacity" and "health"; `text` says what was decided and why. `age` is how many seconds ago it was last
-    decided, `count` how often: refusals alike are one entry. `operation` is None where no call was the cause.
+    "fallback", "capacity" and "health"; `text` says what was decided and why. `age` is how many seconds ago. Decisions
+    alike about calls are one entry: `count` says how many, `age` tells of the first, `latest` of the last of them, and
+    so does the text. `operation` is None where no call was the cause.
     """
 
     kind: str
@@ -51,20 +52,29 @@ class Decision(Record):
     operation: str | None
     age: float
     count: int = 1
+    latest: float = 0.0
 
 
 class Explanation(Record):
-    """Why an integration is in the state it is in: as a string, or field by field. Oldest decision first."""
+    """Why an integration is in the state it is in: as a string, or field by field. Oldest decision first.
+
+    `limited` is how many of its calls may go at most and why, None where all may.
+    """
 
     integration: str
     status: BreakerStatus
     decisions: tuple[Decision, ...]
+    limited: str | None = None
 
     def __str__(self) -> str:
         status = self.status
-        lines = [f"{self.integration} is {status.state}{_since(status)}{_because(status)}"]
-        lines.append(f"  {_numbers(status)}")
-        lines += [f"  {_ago(d.age)}  {d.text}{_times(d)}" for d in self.decisions]
+        lines = [f"{self.integration} is {_standing(status)}", f"  {_rate(status)}"]
+        if self.limited is not None:
+            lines.append(f"  {self.limited}")
+        for key, shard in (status.shards or {}).items():
+            if shard.state is not CircuitState.CLOSED or shard.capacity < 1.0:
+                lines.append(f"  {self.integration}[{key}] is {_standing(shard)}; {_rate(shard)}")
+        lines += [f"  {_span(d.age):>12} ago  {d.text}{_times(d)}" for d in self.decisions]
         if not self.decisions:
             lines.append("  nothing but successes so far")
         return "\n".join(lines)
@@ -74,73 +84,104 @@ class Explanation(Record):
 
 def explain(integration: Integration) -> Explanation:
     """Read the flight recorder of an integration."""
-    return Explanation(integration.name, integration.status(), decisions_of(integration))
+    share = integration.breaker.capacity
+    limited = f"{_percent(share)} of the calls may go ({integration.limit_reason()})" if share < 1.0 else None
+    return Explanation(integration.name, integration.status(), decisions_of(integration), limited)
 
 
 def decisions_of(integration: Integration) -> tuple[Decision, ...]:
     """The last decisions about an integration, at most 256, oldest first."""
     names, now = integration.operation_names, now_ns()
     decisions = []
-    for (
-        kind,
-        because,
-        state,
-        detail,
-        number,
-        operation,
-        _generation,
-        count,
-        _first,
-        last,
-    ) in integration.breaker.decisions():
-        name = names[operation - 1] if 0 < operation <= len(names) else None
-        text = (f"{name}: " if name else "") + _words(kind, because, state, detail, number)
-        decisions.append(Decision(KINDS[kind], text, name, max(now - last, 0) / 1e9, count))
+    for kind, because, state, detail, number, place, _generation, count, first, last in integration.breaker.decisions():
+        operation = names[place - 1] if 0 < place <= len(names) else None
+        words = _words(kind, because, state, detail, number)
+        text = f"{operation}: {words}" if operation else words
+        age, latest = max(now - first, 0) / 1e9, max(now - last, 0) / 1e9
+        decisions.append(Decision(KINDS[kind], text, operation, age, count, latest))
     return tuple(decisions)
+
+
+_WHY = {
+    "consecutive_failures": "too many failures in a row",
+    "failure_rate": "too large a share of the calls failed",
+    "slow_rate": "too large a share of the calls was slow",
+    "latency": "the latency passed its limit",
+    "probe_failed": "a probe failed",
+    "wait_over": "the wait is over, probes may go",
+    "recovered": "the probes succeeded",
+    "operator": "an operator said so",
+    "ramped": "recovered, all the way",
+}
+"""What each of REASONS means."""
 
 
 def _words(kind: int, because: int, state: int, detail: int, number: float) -> str:
     if kind == TRANSITION:
-        wait = f", for {number:.3g} s" if STATES[state] == "OPEN" else ""
-        return f"{STATES[detail]} -> {STATES[state]}{wait} ({REASONS[because] or 'unknown'})"
+        wait = f" for {_span(number)}" if STATES[state] == "OPEN" else ""
+        return f"{STATES[detail]} -> {STATES[state]}{wait}: {_why(because)}"
     if kind == REFUSAL:
-        return f"refused, the circuit is {STATES[state]} ({REASONS[because] or 'unknown'})"
+        return f"refused, the circuit is {STATES[state]}"
     if kind == LIMIT:
-        return f"refused, only {number:.3g} of the calls may go"
+        return f"refused, {_percent(number)} of the calls may go"
     if kind == RETRY:
-        return f"attempt {detail} in {number:.3g} s, after a {CATEGORIES[because]} error"
+        return f"attempt {detail} in {_span(number)}, after a {CATEGORIES[because]} error"
     if kind == GIVE_UP:
-        return f"given up after {detail} attempt{'s' if detail != 1 else ''}: {GIVE_UPS[because]}"
+        return f"given up after {_counted(detail, 'attempt')}: {GIVE_UPS[because]}"
     if kind == FALLBACK:
-        age = "" if math.isnan(number) else f", {number:.3g} s old"
+        age = "" if math.isnan(number) else f", {_span(number)} old"
         return f"answered by the {FALLBACKS[because]} fallback{age}"
     if kind == CAPACITY:
-        return f"{number:.3g} of the calls may go from now on ({REASONS[because]})"
+        return f"{_percent(number)} of the calls may go from now on: {_why(because)}"
     return "the health check passes again" if because else "the health check fails"
 
 
-def _since(status: BreakerStatus) -> str:
-    return f" since {status.age:.3g} s" if status.generation > 1 else ""
+def _why(because: int) -> str:
+    reason = REASONS[because]
+    return "unknown" if reason is None else _WHY[reason]
 
 
-def _because(status: BreakerStatus) -> str:
-    if status.reason is None:
-        return ""
-    failures = f", {status.failures} in a row" if status.reason == "consecutive_failures" else ""
-    return f" because of {status.reason}{failures}"
+def _standing(status: BreakerStatus) -> str:
+    """The state, how long it has been that, why, and when it may end."""
+    why = "" if status.reason is None else f": {_WHY[status.reason]}"
+    if status.reason == "consecutive_failures":
+        why = f": {_counted(status.failures, 'failure')} in a row"
+    then = ""
+    if status.state is CircuitState.OPEN and status.retry_after is not None:
+        left = status.retry_after
+        then = f"; calls go again in {_span(left)}" if left else "; the next call is a probe"
+    elif status.state is CircuitState.HALF_OPEN:
+        then = f"; {_counted(status.probes, 'probe')} under way"
+    return f"{status.state} for {_span(status.age)}{why}{then}"
 
 
-def _numbers(status: BreakerStatus) -> str:
-    rate = "unknown" if status.failure_rate is None else f"{status.failure_rate:.1%}"
-    parts = [f"failure rate {rate} of the last {status.sample_size} calls", f"capacity {status.capacity:.3g}"]
-    if status.retry_after is not None:
-        parts.append(f"retry after {status.retry_after:.3g} s")
-    return "; ".join(parts)
+def _rate(status: BreakerStatus) -> str:
+    if status.failure_rate is None:
+        return f"{_counted(status.sample_size, 'call')} lately, too few for a failure rate"
+    return f"{_percent(status.failure_rate)} of the last {_counted(status.sample_size, 'call')} failed"
 
 
-def _ago(age: float) -> str:
-    return f"{age:9.3f} s ago"
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g}%"
+
+
+def _span(seconds: float) -> str:
+    """As one would say it, by the two largest units."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60.0:
+        return f"{seconds:.3g} s"
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if minutes < 60:
+        return f"{minutes} min {int(seconds % 60)} s"
+    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def _times(decision: Decision) -> str:
-    return f" ({decision.count} times)" if decision.count > 1 else ""
+    if decision.count == 1:
+        return ""
+    return f" ({decision.count} times, the last {_span(decision.latest)} ago)"

@@ -2,18 +2,21 @@
 
 Events are delivered in order, outside every lock, by the thread whose call caused them; while one thread delivers,
 others leave theirs in the queue for it and go on. The queue holds `QUEUE_MOST` events: what comes when it is full is
-dropped, and counted in `dropped()`. A listener that raises is logged and changes nothing.
+dropped, and counted in `dropped()`. A listener that raises is logged and changes nothing, whatever it raises; only an
+interrupt (Ctrl-C) that strikes it goes on to the main thread, when the queue is empty. A forked child begins with its
+parent's listeners and an empty queue: what waits in it the parent delivers.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from ._core import hear_refusals
 from .config import CircuitState, ErrorCategory, FallbackType, IntegrationType
-from .logs import complain
+from .logs import complain, shown
 from .records import Record
 
 TYPE_CHECKING = False
@@ -155,22 +158,40 @@ def listening(kind: type[Record]) -> bool:
 
 def publish(event: Event) -> None:
     """Deliver an event, or leave it to the thread that is delivering."""
+    line_up(event)
+    deliver()
+
+
+def line_up(event: Event) -> None:
+    """Put an event into the queue, for `deliver`. No listener runs: under a lock of ours this will do."""
     global _dropped
-    if not _listeners:
+    if not listening(type(event)):
         return
     if len(_queue) >= QUEUE_MOST:
         with _changing:
             _dropped += 1
         return
     _queue.append(event)
-    while _queue and _delivering.acquire(blocking=False):
+
+
+def deliver() -> None:
+    """Deliver what is in the queue, or leave it to the thread that is delivering."""
+    flag = _delivering  # a listener may fork, and in the child the flag is another
+    while _queue and flag.acquire(blocking=False):
+        interrupted = False
         try:
-            _deliver()
+            interrupted = _deliver()
         finally:
-            _delivering.release()
+            flag.release()
+        if interrupted:
+            from _thread import interrupt_main
+
+            interrupt_main()
 
 
-def _deliver() -> None:
+def _deliver() -> bool:
+    """Call the listeners. Whether one was interrupted: the others are told all the same."""
+    interrupted = False
     while _queue:
         event = _queue.popleft()
         for listener, kinds in _listeners:
@@ -178,5 +199,18 @@ def _deliver() -> None:
                 continue
             try:
                 listener(event)
-            except Exception:
-                complain("a listener raised on %r", event)
+            except KeyboardInterrupt:
+                interrupted = True
+            except BaseException:
+                complain("a listener raised on %s", shown(repr, event))
+    return interrupted
+
+
+def _begin_anew() -> None:
+    global _changing, _delivering
+    _changing, _delivering = threading.Lock(), threading.Lock()
+    _queue.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

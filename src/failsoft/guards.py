@@ -57,7 +57,8 @@ def build(
         judge=recovery.judge if recovery.failure else None,
         is_async=is_coroutine_function(fn),
         binds=hasattr(type(fn), "__get__") and not isinstance(fn, _UNBOUND),
-        keeps_arguments=bool(recovery.retries or recovery.fallbacks or callable(recovery.details)),
+        # Not `retries`: those may come with other settings, for calls that are out already too.
+        keeps_arguments=bool(recovery.retry or recovery.fallbacks or callable(recovery.details)),
         has_fallbacks=bool(recovery.fallbacks),
         shared=shared,
         disabled=disabled,

@@ -11,7 +11,7 @@ from ._core import Operation, retime_guard
 from .attempts import IntegrationAttempt
 from .breakers import BreakerStatus, CircuitBreaker
 from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one
-from .decisions import Explanation, explain
+from .decisions import CAPACITY, OPERATOR, Explanation, explain
 from .dedupe import Flights
 from .fallbacks import Fallback, in_order
 from .functions import name_of
@@ -93,6 +93,7 @@ class Integration:
         self.type = config.type
         self.breaker = CircuitBreaker(config.circuit_breaker, name, config.degraded)
         self.backoff = backoff_of(config.retry_policy)
+        self._limit = 1.0
         self._operations: dict[str, Operation] = {}
         self._baselines: dict[str, Baseline] = {}
         self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
@@ -227,16 +228,18 @@ class Integration:
         if not isinstance(operation, str) or not operation:
             raise TypeError(f"operation must be a non-empty string, got {operation!r}")
         with self._registry.lock:
-            record = self._operations.get(operation)
-            if record is None and self._parent is None and not self._registry.has_room(self.name, operation):
-                operation = OVERFLOW
-                record = self._operations.get(operation)
+            record, full = self._operations.get(operation), False
+            if record is None and self._parent is None:
+                full = not self._registry.has_room()
+                record = self._operations.get(OVERFLOW) if full else None
             if record is None:
                 record = Operation(self.config.circuit_breaker.window)
                 record.number = len(self._operations) + 1
                 self.breaker.adopt(record)
-                self._operations[operation] = record
-            return record
+                self._operations[OVERFLOW if full else operation] = record
+        if full:
+            self._registry.tell_overflow(self.name, operation)
+        return record
 
     def metrics(self, operation: str) -> OperationMetrics:
         """The numbers of a named operation, those of all its keys together. KeyError where it was never guarded."""
@@ -247,21 +250,23 @@ class Integration:
             if its is not None:
                 parts.append((its, shard._baselines.get(operation)))
         if not parts:
-            known = sorted(self._operations)
-            overflow = f"; what came after was counted under {OVERFLOW!r}" if OVERFLOW in self._operations else ""
-            raise KeyError(f"{self.name!r} has no operation {operation!r}; it has {known}{overflow}")
+            raise self._no_operation(operation)
         return read_metrics(parts, self.config.circuit_breaker.window)
 
     def reset_metrics(self, operation: str | None = None) -> None:
         """Count its metrics anew, of one operation or of all. The breaker and its windows stay as they are."""
         if operation is not None and operation not in self._operations:
-            raise KeyError(f"{self.name!r} has no operation {operation!r}; it has {sorted(self._operations)}")
+            raise self._no_operation(operation)
         for name, record in tuple(self._operations.items()):
             if operation in (None, name):
                 self._baselines[name] = Baseline(record)
         for shard in self.shards.values():
             if operation is None or operation in shard._operations:
                 shard.reset_metrics(operation)
+
+    def _no_operation(self, operation: str) -> KeyError:
+        overflow = f"; what came after was counted under {OVERFLOW!r}" if OVERFLOW in self._operations else ""
+        return KeyError(f"{self.name!r} has no operation {operation!r}; it has {sorted(self._operations)}{overflow}")
 
     def recorded_as(self, operation: str) -> str:
         """The name that an operation's calls are counted under."""
@@ -339,8 +344,11 @@ class Integration:
 
     def limit(self, capacity: float) -> None:
         """Let the gates of its calls know what operators leave of its capacity."""
-        for breaker in self._breakers():
-            breaker.limit(capacity)
+        for one in (self, *self.shards.values()):
+            if capacity != one._limit:
+                one._limit = capacity
+                one.breaker.limit(capacity)
+                one.breaker.note(CAPACITY, OPERATOR, number=capacity)
 
     def force_open(self) -> None:
         """Refuse every call until an operator says otherwise."""
@@ -372,7 +380,8 @@ class Integration:
 
         `overrides` replace parts, or single fields by mappings, of `config` or of what holds now:
         `reconfigure(circuit_breaker={"failure_threshold": 3})`. A wait that runs ends when it would have. ValueError
-        for another type, or another `circuit_breaker.window`, and nothing has changed then.
+        for another type, or another `circuit_breaker.window`, and nothing has changed then. A `count_window` of another
+        size starts empty.
         """
         new = self.config if config is None else config
         if not isinstance(new, IntegrationConfig):
@@ -385,11 +394,10 @@ class Integration:
             self.config = new
             self.backoff = backoff_of(new.retry_policy)
             guards = [guard for ref in self._guards if (guard := ref()) is not None]
+            for guard in guards:
+                self._settle(guard)
             for shard in self.shards.values():
                 shard.reconfigure(new)
-        for guard in guards:
-            guard._recovery.adopt(new)
-            retime_guard(guard, **limits(new))
 
     def keep(self, guard: AnyGuard) -> None:
         """Remember a guard, for `reconfigure` has to reach it."""
@@ -397,6 +405,11 @@ class Integration:
             if len(self._guards) % 256 == 255:
                 self._guards = [ref for ref in self._guards if ref() is not None]
             self._guards.append(weakref.ref(guard))
+            self._settle(guard)  # other settings may have come while it was made
+
+    def _settle(self, guard: AnyGuard) -> None:
+        guard._recovery.adopt(self.config)
+        retime_guard(guard, **limits(self.config))
 
     def _breakers(self) -> tuple[CircuitBreaker, ...]:
         return (self.breaker, *(shard.breaker for shard in self.shards.values()))

@@ -7,6 +7,7 @@ record has always the same keys, `FIELDS`. `logging` is imported with the first 
 
 from __future__ import annotations
 
+import os
 import threading
 
 from ._core import now_ns
@@ -47,7 +48,7 @@ def repeats_of(kind: tuple[object, ...]) -> int | None:
     now = now_ns()
     with _lock:
         told = _told.get(kind)
-        if told is not None and now - told[0] < EVERY * 1e9:
+        if told is not None and 0 <= now - told[0] < EVERY * 1e9:  # a test's clock may have gone back
             told[1] += 1
             return None
         if told is None and len(_told) >= KINDS_MOST:
@@ -70,9 +71,34 @@ def failure(kind: tuple[object, ...], message: Callable[[], str], fields: Callab
         complain("a failure could not be logged: %r", kind)
 
 
+def warn(message: str, *args: object) -> None:
+    """Log a warning; nothing here raises."""
+    try:
+        logger().warning(message, *args)
+    except Exception:
+        complain(message, *args)
+
+
 def complain(message: str, *args: object) -> None:
     """Log, with the exception being handled, that code of the user has raised where it must not matter."""
     try:
         logger().exception(message, *args)
     except Exception:  # a handler of the user's that raises, too
         return
+
+
+def shown(how: Callable[[object], str], thing: object) -> str:
+    """In words; things of users may have none, which must not become the caller's problem."""
+    try:
+        return how(thing)[:500]
+    except Exception:
+        return f"a {type(thing).__name__} without words"
+
+
+def _begin_anew() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -84,7 +84,12 @@ class IntegrationMetrics:
         }
 
     def reset(self, integration: str | None = None, operation: str | None = None) -> None:
-        """Count anew: one operation, all of an integration, or all. Breakers and their windows stay as they are."""
+        """Count anew: one operation, all of an integration, or all. Breakers and their windows stay as they are.
+
+        KeyError for a name that is not known, and nothing is counted anew then.
+        """
+        if integration is None and operation is not None:
+            raise TypeError(f"operation {operation!r} needs the integration it belongs to")
         chosen = self._registry.with_shards() if integration is None else (self._registry[integration],)
         for one in chosen:
             one.reset_metrics(operation)

@@ -53,10 +53,12 @@ class Recovery:
     """The policies of one guard, and what they come to when they are needed."""
 
     __slots__ = (
-        "details", "failure", "fallbacks", "flights", "idempotent", "integration", "key", "max_keys", "memory",
-        "operation", "overall", "patience", "policy", "record", "retries", "retry", "skip", "timeout", "trip_on",
+        "cancel_after", "details", "failure", "fallbacks", "flights", "idempotent", "integration", "key", "max_keys",
+        "memory", "operation", "overall", "patience", "policy", "record", "retries", "retry", "skip", "timeout",
+        "trip_on",
     )  # fmt: skip
 
+    cancel_after: float
     overall: int  # ns
     patience: float
     policy: Any
@@ -103,6 +105,8 @@ class Recovery:
         self.timeout = config.circuit_breaker.timeout
         self.trip_on = config.circuit_breaker.trip_on
         self.patience = config.timeouts.read
+        counts_after = config.circuit_breaker.cancel_counts_after
+        self.cancel_after = self.patience if counts_after is None else counts_after
 
     # ---- what the compiled guards call
 

@@ -14,7 +14,7 @@ from .decisions import Explanation
 from .degraded import Capacities
 from .guards import build
 from .integrations import Integration
-from .logs import logger
+from .logs import warn
 from .metrics import OVERFLOW, IntegrationMetrics
 
 TYPE_CHECKING = False
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .health import HealthMonitor
     from .integrations import AnyGuard
     from .recovery import Recovery
+
+
+_all: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
 class Registry:
@@ -45,9 +48,11 @@ class Registry:
         at_least_one("max_operations", max_operations)
         self._max_operations = max_operations
         self._operations = 0
+        self._overflow_told = False
         self.capacities = Capacities(self)
         self.metrics = IntegrationMetrics(self)
         self._health: HealthMonitor | None = None
+        _all.add(self)
 
     def integration(
         self,
@@ -126,7 +131,9 @@ class Registry:
         return known
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(known.name == name for known in self.with_shards())
+        return isinstance(name, str) and (
+            name in self._integrations or any(shard.name == name for shard in self.with_shards())
+        )
 
     def __iter__(self) -> Iterator[Integration]:
         return iter(tuple(self._integrations.values()))
@@ -160,18 +167,22 @@ class Registry:
         """Why an integration is in the state it is in. Print it. KeyError where none has this name."""
         return self[name].explain()
 
-    def has_room(self, integration: str, operation: str) -> bool:
+    def has_room(self) -> bool:
         """Count one more operation with numbers of its own, if there may be one."""
-        if self._operations < self._max_operations:
-            self._operations += 1
-            return True
-        if self._operations == self._max_operations:
-            self._operations += 1
-            logger().warning(
+        if self._operations >= self._max_operations:
+            return False
+        self._operations += 1
+        return True
+
+    def tell_overflow(self, integration: str, operation: str) -> None:
+        """Log, the first time, that an operation has no numbers of its own. Not under the lock: handlers are users'."""
+        with self.lock:
+            told, self._overflow_told = self._overflow_told, True
+        if not told:
+            warn(
                 "more than %d operations: %s.%s and all that come after are counted together, each integration's as %r",
                 self._max_operations, integration, operation, OVERFLOW,
             )  # fmt: skip
-        return False
 
     @property
     def health(self) -> HealthMonitor:
@@ -205,13 +216,14 @@ class Registry:
 
     def _forget(self) -> None:
         with self.lock:
+            self.capacities.clear()
             self._integrations.clear()
             self._configured = {}
             self._guards.clear()
             if self is default:
                 faces.clear()
-            self.capacities.clear()
             self._operations = 0
+            self._overflow_told = False
 
     def watched(self, fn: Callable[..., Any], recovery: Recovery, *, shared: bool) -> Any:
         """A guard before `fn` that `disable` and `enable` reach."""
@@ -220,6 +232,8 @@ class Registry:
             if len(self._guards) % 256 == 255:
                 self._guards = [ref for ref in self._guards if ref() is not None]
             self._guards.append(weakref.ref(guard))
+            if self.disabled != guard._disabled:  # somebody has switched while it was made
+                disable_guard(guard, self.disabled)
         recovery.integration.keep(guard)
         return guard
 
@@ -247,6 +261,14 @@ def _settings(
         raise ValueError(f"config is for {config.type}, not for {type}")
     return config.with_(**overrides) if overrides else config
 
+
+def _unlock() -> None:
+    for registry in _all:
+        registry.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # whoever held a lock in the parent is not there to give it back in the child
+    os.register_at_fork(after_in_child=_unlock)
 
 default = Registry()
 """The registry of the module functions."""

@@ -30,8 +30,8 @@ static uint32_t read_all(const holder *of) {
     return fs_recorder_read(&of->recorder, &of->block, found);
 }
 
-static fs_decision retry(fs_ns now) {
-    return (fs_decision){.first = now, .kind = FS_RETRY, .generation = 1, .operation = 1, .detail = 1};
+static fs_decision change(fs_ns now) {
+    return (fs_decision){.first = now, .kind = FS_HEALTH, .generation = 1, .operation = 1, .detail = 1};
 }
 
 static fs_decision refusal(fs_ns now) {
@@ -50,7 +50,7 @@ static void it_keeps_all_fields(void) {
     fs_decision *d = &found[0];
     CHECK(d->first == START && d->last == START && d->number == 2.5 && d->generation == 7 && d->count == 1);
     CHECK(d->operation == 11 && d->kind == FS_FALLBACK && d->because == 3 && d->state == 4 && d->detail == 5);
-    note(one, retry(0)); /* no time at all is still an entry */
+    note(one, change(0)); /* no time at all is still an entry */
     CHECK_EQ(read_all(one), 2);
     free(arena);
 }
@@ -59,7 +59,7 @@ static void the_ring_holds_the_last(void) {
     fs_arena *arena = small_arena(1 << 10);
     holder *one = made(arena);
     for (uint64_t i = 0; i < 3 * FS_DECISIONS + 7; i++) {
-        note(one, retry(START + i));
+        note(one, change(START + i));
         uint64_t held = i + 1 < FS_DECISIONS ? i + 1 : FS_DECISIONS;
         if (!CHECK_EQ(read_all(one), held)) break;
         bool in_order = true;
@@ -76,7 +76,7 @@ static void successes_take_no_memory_and_decisions_a_segment_at_a_time(void) {
     read_all(one);
     CHECK_EQ(arena->used, before);
     for (uint32_t i = 0; i < 2 * FS_DECISIONS; i++) {
-        note(one, retry(START + i));
+        note(one, change(START + i));
         uint32_t segments = i / FS_SEGMENT + 1 < 4 ? i / FS_SEGMENT + 1 : 4;
         CHECK_EQ(arena->used, before + segments * SEGMENT_LINES);
     }
@@ -86,29 +86,30 @@ static void successes_take_no_memory_and_decisions_a_segment_at_a_time(void) {
 static void refusals_alike_are_counted(void) {
     fs_arena *arena = small_arena(1 << 10);
     holder *one = made(arena);
-    note(one, retry(START));
+    note(one, change(START));
     for (uint64_t i = 0; i < 1000000; i++) note(one, refusal(START + 1 + i));
     CHECK_EQ(read_all(one), 2); /* what led to the outage is still there */
-    CHECK(found[0].kind == FS_RETRY && found[0].count == 1);
+    CHECK(found[0].kind == FS_HEALTH && found[0].count == 1);
     CHECK(found[1].kind == FS_REFUSAL && found[1].count == 1000000);
     CHECK(found[1].first == START + 1 && found[1].last == START + 1000000);
 
-    /* Retries are told one by one, however alike. */
-    for (int i = 0; i < 5; i++) note(one, retry(START));
-    CHECK_EQ(read_all(one), 7);
-    /* The refusal is six back, then the eighth, then out of reach. */
+    /* Changes are told one by one, however alike. */
+    for (int i = 0; i < FS_ALIKE - 2; i++) note(one, change(START));
+    CHECK_EQ(read_all(one), FS_ALIKE);
+    /* The refusal is one within reach, then the last, then out of it. */
     note(one, refusal(START + 2000000));
-    CHECK_EQ(read_all(one), 7);
+    CHECK_EQ(read_all(one), FS_ALIKE);
     CHECK_EQ(found[1].count, 1000001);
-    for (int i = 0; i < 2; i++) note(one, retry(START));
+    note(one, change(START));
     note(one, refusal(START + 2000001));
-    CHECK_EQ(read_all(one), 9);
+    CHECK_EQ(read_all(one), FS_ALIKE + 1);
     CHECK_EQ(found[1].count, 1000002);
-    note(one, retry(START));
+    note(one, change(START));
     note(one, refusal(START + 2000002));
-    CHECK_EQ(read_all(one), 11);
+    CHECK_EQ(read_all(one), FS_ALIKE + 3);
     CHECK_EQ(found[1].count, 1000002);
-    CHECK(found[1].last == START + 2000001 && found[10].count == 1 && found[10].first == START + 2000002);
+    const fs_decision *last = &found[FS_ALIKE + 2];
+    CHECK(found[1].last == START + 2000001 && last->count == 1 && last->first == START + 2000002);
     free(arena);
 }
 
@@ -128,11 +129,11 @@ static void refusals_that_differ_are_not(void) {
         CHECK_EQ(read_all(one), 7);
         for (int i = 0; i < 7; i++) CHECK_EQ(found[i].count, round);
     }
-    /* The capacity at the time tells no two of them apart: a ramp changes it from call to call. */
+    /* The capacity at the time tells no two of them apart, for a ramp changes it from call to call: the latest stays. */
     other[6].number = 0.75;
     note(one, other[6]);
     CHECK_EQ(read_all(one), 7);
-    CHECK(found[6].count == 4 && found[6].number == 0.0);
+    CHECK(found[6].count == 4 && found[6].number == 0.75);
     free(arena);
 }
 
@@ -150,14 +151,14 @@ static void a_place_being_written_is_left_alone(void) {
     CHECK_EQ(read_all(one), 0);
     note(one, refusal(START)); /* nor is it counted there */
     CHECK_EQ(read_all(one), 1);
-    for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, retry(START + i));
+    for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, change(START + i));
     CHECK_EQ(read_all(one), FS_DECISIONS - 1);
     CHECK(memcmp(entry, &before, sizeof before) == 0);
     entry->first = START; /* he goes on: the place is one among others again */
-    for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, retry(START + 1000 + i));
+    for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, change(START + 1000 + i));
     CHECK_EQ(read_all(one), FS_DECISIONS);
     CHECK(found[0].first == START + 1000 && found[FS_DECISIONS - 1].first == START + 1000 + FS_DECISIONS - 1);
-    note(one, retry(FS_FOREVER)); /* a time that would look like it */
+    note(one, change(FS_FOREVER)); /* a time that would look like it */
     CHECK_EQ(read_all(one), FS_DECISIONS);
     free(arena);
 }
@@ -179,20 +180,20 @@ static void a_full_arena_only_forgets(void) {
     size_t lines = (sizeof(holder) + FS_LINE - 1) / FS_LINE;
     fs_arena *arena = small_arena(lines + 2 * SEGMENT_LINES);
     holder *one = made(arena);
-    for (uint64_t i = 0; i < 2 * FS_SEGMENT; i++) note(one, retry(START + i));
+    for (uint64_t i = 0; i < 2 * FS_SEGMENT; i++) note(one, change(START + i));
     CHECK_EQ(read_all(one), 2 * FS_SEGMENT);
     for (uint64_t i = 0; i < FS_SEGMENT; i++) note(one, refusal(START + 1000 + i)); /* nowhere to count them together */
     CHECK_EQ(read_all(one), 2 * FS_SEGMENT);
-    for (uint64_t i = 0; i < FS_SEGMENT; i++) note(one, retry(START + 2000 + i));
+    for (uint64_t i = 0; i < FS_SEGMENT; i++) note(one, change(START + 2000 + i));
     CHECK_EQ(read_all(one), 2 * FS_SEGMENT);
-    note(one, retry(START + 3000)); /* back in the first segment */
+    note(one, change(START + 3000)); /* back in the first segment */
     CHECK_EQ(read_all(one), 2 * FS_SEGMENT);
     CHECK(found[0].first == START + 1 && found[2 * FS_SEGMENT - 1].first == START + 3000);
     free(arena);
 
     arena = small_arena(lines);
     one = made(arena);
-    for (int i = 0; i < 1000; i++) note(one, i % 2 ? retry(START) : refusal(START));
+    for (int i = 0; i < 1000; i++) note(one, i % 2 ? change(START) : refusal(START));
     CHECK_EQ(read_all(one), 0);
     fs_recorder_free(&one->recorder, &one->block);
     free(arena);
@@ -202,14 +203,14 @@ static void a_copied_owner_finds_its_entries(void) {
     fs_arena *arena = small_arena(1 << 10);
     made(arena); /* so that spans of both signs are tried */
     holder *old = made(arena);
-    for (uint64_t i = 0; i < FS_SEGMENT + 3; i++) note(old, retry(START + i));
+    for (uint64_t i = 0; i < FS_SEGMENT + 3; i++) note(old, change(START + i));
     for (int move = 0; move < 3; move++) {
         holder *heir = made(arena);
         heir->recorder = old->recorder;
         fs_recorder_move(&heir->recorder, &old->block, &heir->block);
         CHECK_EQ(read_all(heir), read_all(old));
         uint32_t before = read_all(heir);
-        note(heir, retry(START + 1000));
+        note(heir, change(START + 1000));
         CHECK_EQ(read_all(heir), before + 1);
         CHECK(found[0].first == START && found[before].first == START + 1000);
         fs_arena_free(&old->block); /* the next heir lies before its segments */
@@ -223,7 +224,7 @@ static void freed_it_gives_all_back(void) {
     holder *one = made(arena);
     uint32_t used = 0;
     for (int round = 0; round < 5; round++) {
-        for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, retry(START + i));
+        for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, change(START + i));
         CHECK_EQ(read_all(one), FS_DECISIONS);
         if (round == 0) used = arena->used;
         CHECK_EQ(arena->used, used);
@@ -247,7 +248,7 @@ static uint64_t woven_so_far;
 static fs_decision woven(uint64_t seed) {
     return (fs_decision){
         .first = seed, .number = (double)seed, .generation = (uint32_t)seed, .operation = (uint32_t)seed * 3,
-        .kind = FS_RETRY, .because = (uint8_t)seed, .state = (uint8_t)(seed >> 8), .detail = (uint8_t)(seed >> 16),
+        .kind = FS_HEALTH, .because = (uint8_t)seed, .state = (uint8_t)(seed >> 8), .detail = (uint8_t)(seed >> 16),
     };
 }
 

@@ -220,8 +220,8 @@ void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit 
 void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *status);
 
 /* Move the breaker to a new block, where `config` holds (NULL: as before): leases, counts and state go along, the old
- * block forwards. NULL: no room, nothing has changed. Outcomes that other threads record during the move may be lost;
- * callers keep them out where they can. */
+ * block forwards. A count window of another size starts empty. NULL: no room, nothing has changed. Outcomes that other
+ * threads record during the move may be lost; callers keep them out where they can. */
 fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config);
 
 #endif

@@ -30,7 +30,13 @@ static inline uint64_t fs_share_of(double capacity) {
     return share ? share : 1;
 }
 
-static inline double fs_capacity_of(uint64_t share) { return (double)share / (double)FS_ALL; }
+/* The share as a capacity to show: the one of nine decimals that is this share, as it was given most likely, or else
+ * the exact one. */
+static inline double fs_capacity_of(uint64_t share) {
+    double exact = (double)share / (double)FS_ALL;
+    double round = (double)(uint64_t)(exact * 1e9 + 0.5) / 1e9;
+    return fs_share_of(round) == share ? round : exact;
+}
 
 /* May this call go? */
 static inline bool fs_dial_admits(uint64_t *dial, uint64_t share) {

@@ -4,10 +4,12 @@
  *          changes of capacity and of health. Successes are not in it: who never fails never takes its memory, for the
  *          ring comes from the arena in segments when a decision is first made.
  *
- *          An outage is millions of refusals, and they must not wash out what led to it: a refusal like one of the last
- *          FS_ALIKE entries is counted there instead.
+ *          An outage is millions of refusals, and as many fallbacks or retries, and they must not wash out what led to
+ *          it: what was decided about a call, and is like one of the last FS_ALIKE entries of its generation, is counted
+ *          there instead. Changes of state, of capacity and of health are an entry each.
  * States:  of an entry: empty -> being written -> whole -> being written.
- * Units:   fs_ns of CLOCK_MONOTONIC. What `number` means depends on the kind: seconds or a share of calls.
+ * Units:   fs_ns of CLOCK_MONOTONIC. What `number` means depends on the kind: seconds or a share of calls; of decisions
+ *          that are counted together it is the latest.
  * Threads: write from any thread, read from any. An entry being written is left out of a read, and for good if its writer
  *          dies. A writer held up while all others of the ring are written may find no place.
  * Errors:  none. Without room in the arena the decision is not recorded.
@@ -20,7 +22,7 @@
 
 #define FS_DECISIONS 256
 #define FS_SEGMENT 64
-#define FS_ALIKE 8
+#define FS_ALIKE 32
 
 typedef enum {
     FS_DECIDED_NOTHING = 0,
