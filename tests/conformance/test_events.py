@@ -263,30 +263,24 @@ def test_a_full_queue_drops_and_counts(hear: Callable[..., list[Any]]) -> None:
 
 
 def test_changes_of_capacity_come_in_order(make: Make, registry: Registry, hear: Callable[..., list[Any]]) -> None:
-    """From many threads each event begins where the one before it ended."""
+    """Though another thread changes it the moment the lock is free."""
     make("db")
-    heard = hear(DegradedChange)
-    switch = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    heard, then = hear(DegradedChange), [0.25, 0.75]
 
-    def work(capacity: float) -> None:
-        for _ in range(40):
-            registry.capacities.enter("db", capacity, "operator")
-            registry.capacities.exit("db", "operator")
+    class Lock:
+        def __enter__(self) -> None:
+            lock.acquire()
 
-    threads = [threading.Thread(target=work, args=(i / 8,)) for i in range(4)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(switch)
-    capacity = 1.0
-    for event in heard:
-        assert event.previous == capacity
-        capacity = event.capacity
-    assert capacity == 1.0
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if then:
+                other = threading.Thread(target=registry.capacities.enter, args=("db", then.pop(), "operator"))
+                other.start()
+                other.join()
+
+    lock, registry.lock = registry.lock, Lock()  # type: ignore[assignment]
+    registry.capacities.enter("db", 0.5, "operator")
+    assert [(event.previous, event.capacity) for event in heard] == [(1.0, 0.5), (0.5, 0.75), (0.75, 0.25)]
 
 
 # ---- other processes
