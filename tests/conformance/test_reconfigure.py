@@ -257,14 +257,14 @@ def test_a_guard_that_is_just_being_made_is_reached(make: Make, clock: FakeClock
     assert next(calls) == 3
 
 
-def test_a_count_window_of_another_size_starts_empty(make: Make, clock: FakeClock) -> None:
+def test_a_count_window_of_another_size_keeps_what_fits(make: Make, clock: FakeClock) -> None:
     rule = {"failure_rate": 0.9, "count_window": 100, "minimum_calls": 5}
     dependency = make(threshold=60_000, circuit_breaker=rule)
     call = dependency.guard(lambda fails: gone() if fails else 1, operation="x")
     for i in range(80):
         (fail if i % 2 else call)(*((call, True) if i % 2 else (False,)))
     dependency.reconfigure(circuit_breaker={"count_window": 10})
-    assert (dependency.status().sample_size, dependency.status().failure_rate) == (0, None)
+    assert (dependency.status().sample_size, dependency.status().failure_rate) == (10, 0.5)
     for _ in range(10):
         call(False)
     assert (dependency.status().sample_size, dependency.status().failure_rate) == (10, 0.0)
