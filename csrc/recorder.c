@@ -14,7 +14,6 @@ _Static_assert(offsetof(fs_decision, first) == 0, "the mark is the first word");
 _Static_assert(offsetof(fs_decision, operation) == FS_WHAT * 8, "what makes decisions alike is one word");
 
 #define FS_WRITING FS_FOREVER /* in place of `first` */
-#define FS_COUNTED_MOST (UINT32_MAX / 2) /* it stands still there, long before it would start again from nothing */
 
 typedef struct {
     fs_block block;

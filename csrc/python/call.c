@@ -263,14 +263,15 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
 }
 
 /* The flight recorder's entry of a refusal. */
-static void note_refusal(fs_guard *guard, fs_permit permit, fs_ns now) {
-    fs_breaker *breaker = fs_guard_breaker(guard);
+static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs_permit permit, fs_ns now) {
     fs_decision decision = {
-        .first = now, .operation = guard->series->name, .kind = permit == FS_NO_ROOM ? FS_LIMIT : FS_REFUSAL,
-        .because = (uint8_t)fs_load_relaxed(&breaker->because), .state = (uint8_t)fs_gate_state(fs_breaker_gate(breaker)),
+        .first = now, .operation = guard->series->name, .generation = fs_gate_generation(gate),
+        .kind = permit == FS_NO_ROOM ? FS_LIMIT : FS_REFUSAL, .because = (uint8_t)fs_load_relaxed(&breaker->because),
+        .state = (uint8_t)fs_gate_state(gate),
     };
     if (permit == FS_NO_ROOM) decision.number = fs_capacity_of(fs_breaker_share(breaker, now));
-    fs_breaker_note(breaker, &decision);
+    if (!fs_recorder_again(&breaker->recorder, &breaker->block, &decision))
+        fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
 }
 
 /* Let recovery publish and log a refusal. */
@@ -291,8 +292,10 @@ static void tell_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now)
 
 void fs_guard_count_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now) {
     fs_series_note(guard->series, FS_REJECTED, 1);
-    note_refusal(guard, permit, now);
-    bool news = now >= guard->tell_at || guard->told != fs_gate_generation(fs_breaker_gate(guard->breaker));
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    uint64_t gate = fs_breaker_gate(breaker);
+    note_refusal(guard, breaker, gate, permit, now);
+    bool news = now >= guard->tell_at || guard->told != fs_gate_generation(gate);
     /* A retry that is refused is no news: its call tells what it has come to, and the next one of the refusal. */
     if (fs_mode_of(mode) == FS_ATTEMPT) news = false;
     if (FS_UNLIKELY(news | fs_refusals_heard)) tell_refusal(guard, mode, permit, now);

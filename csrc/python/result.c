@@ -8,13 +8,15 @@
 
 typedef struct {
     fs_ns when;             /* CLOCK_MONOTONIC */
-    fs_ns retry_after;      /* FS_FOREVER: nobody knows */
+    union {
+        fs_ns retry_after;  /* of the state's refusal; FS_FOREVER: nobody knows */
+        double capacity;    /* of one for capacity */
+    };
     uint32_t generation;
-    uint32_t state;
-    uint32_t because;
     uint32_t failures;
+    uint8_t state;
+    uint8_t because;
     bool limited;           /* refused for capacity, not by the state */
-    double capacity;
 } fs_numbers;
 
 typedef struct {
@@ -34,16 +36,19 @@ int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded) {
 static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
-    return (fs_numbers){
+    fs_numbers numbers = {
         .when = now,
-        .retry_after = fs_breaker_retry_after(breaker, now),
         .generation = fs_gate_generation(gate),
-        .state = fs_gate_state(gate),
-        .because = fs_load_relaxed(&breaker->because),
         .failures = fs_load_relaxed(&breaker->failures),
+        .state = (uint8_t)fs_gate_state(gate),
+        .because = (uint8_t)fs_load_relaxed(&breaker->because),
         .limited = permit == FS_NO_ROOM,
-        .capacity = permit == FS_NO_ROOM ? fs_capacity_of(fs_breaker_share(breaker, now)) : 0.0,
     };
+    if (numbers.limited)
+        numbers.capacity = fs_capacity_of(fs_breaker_share(breaker, now));
+    else
+        numbers.retry_after = fs_breaker_retry_after(breaker, now);
+    return numbers;
 }
 
 static PyObject *refusal_of(fs_guard *guard, fs_numbers numbers) {
@@ -108,9 +113,15 @@ static PyMethodDef refusal_methods[] = {
 };
 
 static PyObject *refusal_retry_after(PyObject *object, void *Py_UNUSED(closure)) {
-    fs_ns wait = ((fs_refusal *)object)->numbers.retry_after;
+    const fs_numbers *numbers = &((fs_refusal *)object)->numbers;
+    fs_ns wait = numbers->limited ? FS_FOREVER : numbers->retry_after;
     if (wait == FS_FOREVER) Py_RETURN_NONE;
     return PyFloat_FromDouble((double)wait / 1e9);
+}
+
+static PyObject *refusal_capacity(PyObject *object, void *Py_UNUSED(closure)) {
+    const fs_numbers *numbers = &((fs_refusal *)object)->numbers;
+    return PyFloat_FromDouble(numbers->limited ? numbers->capacity : 0.0);
 }
 
 static PyObject *refusal_age(PyObject *object, void *Py_UNUSED(closure)) {
@@ -118,16 +129,16 @@ static PyObject *refusal_age(PyObject *object, void *Py_UNUSED(closure)) {
 }
 
 static PyMemberDef refusal_members[] = {
-    {"state", T_UINT, offsetof(fs_refusal, numbers.state), READONLY, "fs_state of the breaker."},
-    {"because", T_UINT, offsetof(fs_refusal, numbers.because), READONLY, "fs_because of its last change."},
+    {"state", T_UBYTE, offsetof(fs_refusal, numbers.state), READONLY, "fs_state of the breaker."},
+    {"because", T_UBYTE, offsetof(fs_refusal, numbers.because), READONLY, "fs_because of its last change."},
     {"generation", T_UINT, offsetof(fs_refusal, numbers.generation), READONLY, "Its generation."},
     {"failures", T_UINT, offsetof(fs_refusal, numbers.failures), READONLY, "Consecutive failures that tripped it."},
     {"limited", T_BOOL, offsetof(fs_refusal, numbers.limited), READONLY, "Refused for capacity, not by the state."},
-    {"capacity", T_DOUBLE, offsetof(fs_refusal, numbers.capacity), READONLY, "The capacity it was refused for."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef refusal_getset[] = {
+    {"capacity", refusal_capacity, NULL, "The capacity it was refused for; 0.0 where it was the state.", NULL},
     {"retry_after", refusal_retry_after, NULL, "Seconds until a call may go, from then; None: unknown.", NULL},
     {"age", refusal_age, NULL, "Seconds since the refusal.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -189,7 +200,11 @@ static fs_result *result_new(void) {
         self = PyObject_GC_New(fs_result, &fs_result_type);
         if (!self) return NULL;
     }
-    memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
+    /* Field by field: the numbers are set where they count, and clearing them all would be a call of its own. */
+    self->data = self->error = self->guard = self->fallback_type = self->data_age = NULL;
+    self->took = 0;
+    self->attempts = 0;
+    self->success = self->refused = false;
     return self;
 }
 

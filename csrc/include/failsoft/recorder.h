@@ -23,6 +23,7 @@
 #define FS_DECISIONS 256
 #define FS_SEGMENT 64
 #define FS_ALIKE 32
+#define FS_COUNTED_MOST (UINT32_MAX / 2) /* a count stands still there, long before it would start again from nothing */
 
 typedef enum {
     FS_DECIDED_NOTHING = 0,
@@ -60,6 +61,28 @@ _Static_assert(sizeof(fs_decision) == 40, "a decision is part of the layout");
 /* Record a decision; `first` is when, the other times and the count are seen to. `owner` is the block the recorder is
  * in. */
 void fs_recorder_note(fs_recorder *recorder, fs_block *owner, const fs_decision *decision);
+
+/* Count a decision about a call where the newest entry is like it: what a storm of refusals does, and so it is in line.
+ * False: it is for fs_recorder_note. */
+static inline bool fs_recorder_again(fs_recorder *recorder, fs_block *owner, const fs_decision *decision) {
+    uint64_t newest = fs_load_relaxed(&recorder->taken) - 1;
+    fs_span span = fs_load_acquire(&recorder->segment[newest / FS_SEGMENT % (FS_DECISIONS / FS_SEGMENT)]);
+    if (!span) return false;
+    char *entries = (char *)fs_arena_follow(owner, span) + sizeof(fs_block);
+    fs_decision *entry = (fs_decision *)(void *)entries + newest % FS_SEGMENT;
+    fs_ns first = fs_load_acquire(&entry->first);
+    /* Field by field: to read as one word what was just written in pieces would have to wait for it. */
+    bool alike = fs_load_relaxed(&entry->generation) == decision->generation &&
+                 fs_load_relaxed(&entry->operation) == decision->operation &&
+                 fs_load_relaxed(&entry->kind) == decision->kind &&
+                 fs_load_relaxed(&entry->because) == decision->because &&
+                 fs_load_relaxed(&entry->state) == decision->state && fs_load_relaxed(&entry->detail) == decision->detail;
+    if (!alike || first == 0 || first == FS_FOREVER || fs_load_relaxed(&entry->count) >= FS_COUNTED_MOST) return false;
+    fs_tally_add(&entry->count, 1);
+    __atomic_store(&entry->number, &decision->number, __ATOMIC_RELAXED);
+    fs_store_relaxed(&entry->last, decision->first);
+    return true;
+}
 
 /* The entries, oldest first, into room for FS_DECISIONS. Answers how many. */
 uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs_decision *out);
