@@ -664,6 +664,38 @@ static void threads_that_fail_to_open_leave_the_ramp_alone(void) {
     fs_breaker_free(shared);
 }
 
+#define OPENINGS 500000
+
+static void *limiting(void *argument) {
+    (void)argument;
+    while (!fs_load_relaxed(&stop)) {
+        fs_breaker_limit(shared, HALF);
+        fs_breaker_limit(shared, FS_ALL);
+    }
+    return NULL;
+}
+
+/* A flag that comes and goes changes the gate and changes it back: no opening may pass in between without its wait. */
+static void a_gate_that_comes_back_is_not_opened_without_a_wait(void) {
+    pthread_t other;
+    fs_breaker_config config = plain();
+    config.failure_threshold = 1;
+    shared = made(config);
+    fs_store_relaxed(&stop, 0);
+    CHECK(pthread_create(&other, NULL, limiting, NULL) == 0);
+    uint32_t without = 0;
+    for (fs_ns now = START; now < START + OPENINGS * MS; now += MS) {
+        failure(shared, fs_permit_of(gate(shared)), now);
+        CHECK_EQ(state(shared), FS_OPEN);
+        without += fs_breaker_retry_after(shared, now) != WAIT;
+        force(shared, FS_CLOSED_STATE, now);
+    }
+    fs_store_relaxed(&stop, 1);
+    pthread_join(other, NULL);
+    CHECK_EQ(without, 0);
+    fs_breaker_free(shared);
+}
+
 #define CALLS 50000
 
 static void *asking(void *went) {
@@ -726,6 +758,7 @@ int main(void) {
     a_count_window_of_another_size_keeps_what_fits();
     threads_end_a_ramp_once();
     threads_that_fail_to_open_leave_the_ramp_alone();
+    a_gate_that_comes_back_is_not_opened_without_a_wait();
     threads_share_one_exact_limit();
     return rig_report();
 }

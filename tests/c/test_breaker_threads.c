@@ -78,6 +78,19 @@ static void run_threads(void *(*body)(void *)) {
     for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
 }
 
+/* How many ramps were announced as over. */
+static uint32_t check_told_once(void) {
+    uint32_t lost = 0, twice = 0, ramped = 0;
+    for (uint32_t g = 2; g <= generation(shared); g++) {
+        lost += told[g] == 0;
+        twice += told[g] > 1 || ramps[g] > 1;
+        ramped += ramps[g];
+    }
+    CHECK_EQ(lost, 0);
+    CHECK_EQ(twice, 0);
+    return ramped;
+}
+
 /* All states at once, under leases that never expire: the cap holds, and every change is announced exactly once. */
 static void threads_keep_the_cap_and_tell_each_change_once(fs_ns wait, fs_ns ramp) {
     fs_breaker_config config = plain();
@@ -96,15 +109,30 @@ static void threads_keep_the_cap_and_tell_each_change_once(fs_ns wait, fs_ns ram
     CHECK(most_inside >= 1 && most_inside <= config.half_open_most);
     CHECK_EQ(status(shared, shared_now).probes, 0); /* every lease came back */
     CHECK(generation(shared) > 100 && generation(shared) < GENERATIONS);
-    uint32_t lost = 0, twice = 0, ramped = 0;
-    for (uint32_t g = 2; g <= generation(shared); g++) {
-        lost += told[g] == 0;
-        twice += told[g] > 1 || ramps[g] > 1;
-        ramped += ramps[g];
+    CHECK_EQ(check_told_once() != 0, ramp != 0);
+    fs_breaker_free(shared);
+}
+
+static void *flapping(void *argument) {
+    (void)argument;
+    for (int turn = 0; turn < 2 * TURNS; turn++) {
+        fs_permit permit = enter(START);
+        if (permit) leave(permit, FAILED, START);
     }
-    CHECK_EQ(ramped != 0, ramp != 0);
-    CHECK_EQ(lost, 0);
-    CHECK_EQ(twice, 0);
+    return NULL;
+}
+
+/* No wait, and no probe that succeeds: while one call goes from OPEN to HALF_OPEN, others have opened it again. */
+static void a_call_tells_one_change_and_loses_none(void) {
+    fs_breaker_config config = plain();
+    config.reset_timeout = 0;
+    memset(told, 0, sizeof told);
+    memset(ramps, 0, sizeof ramps);
+    shared = made(config);
+    inside = 0;
+    run_threads(flapping);
+    CHECK(generation(shared) > 100 && generation(shared) < GENERATIONS);
+    check_told_once();
     fs_breaker_free(shared);
 }
 
@@ -174,6 +202,7 @@ int main(void) {
     threads_keep_the_cap_and_tell_each_change_once(0, 0);
     threads_keep_the_cap_and_tell_each_change_once(20000, 3000);
     threads_keep_the_cap_and_tell_each_change_once(0, 100);
+    a_call_tells_one_change_and_loses_none();
     a_probe_counts_once_among_threads();
     threads_lose_no_failure();
     return rig_report();
