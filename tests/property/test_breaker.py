@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,10 +13,13 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from failsoft import BreakerStatus, CircuitBreaker, CircuitBreakerConfig
+from failsoft import BreakerStatus, CircuitBreaker, CircuitBreakerConfig, DegradedPolicy
+from failsoft._core import NO_ROOM, REASONS, STATES
+from failsoft.decisions import CAPACITY, TRANSITION
 from failsoft.testing import FakeClock
 
 from ..reference import breaker as model
+from ..reference.degraded import Ramp
 from ..reference.window import TimeWindow, nanoseconds
 
 MILLISECOND = 1_000_000
@@ -26,6 +30,9 @@ DURATIONS = [0, JUST_SLOW - 1, JUST_SLOW]
 HOWS = ["success", "failure", "ignore"]
 PAUSES = [0, 1, 49, 99, 100, 101, 600, 1_000, 7_000, 61_000, 10**9]  # milliseconds
 BESIDE = [-MILLISECOND // 2, -1, 0, MILLISECOND]  # an end: all closer to it than the shortest lease is long
+CAPACITIES = [0.0, 0.1, 0.5, 0.75, 1.0]
+RESERVATIONS = [0.0, 0.0, 0.01, 1.0]  # seconds
+AT_ONCE = Ramp()
 ORDERS = ["force_open", "force_closed", "disable", "metrics_only", "reset"]
 
 
@@ -39,12 +46,12 @@ class Call(NamedTuple):
 class Pair:
     """A breaker, its model and the clock that both of them see."""
 
-    def __init__(self, rules: model.Rules) -> None:
+    def __init__(self, rules: model.Rules, ramp: Ramp = AT_ONCE) -> None:
         self.clock = FakeClock()
         self.clock.__enter__()
         self.now = 0
-        self.breaker = CircuitBreaker(CircuitBreakerConfig(**asdict(rules)), name="pair")
-        self.model = model.Breaker(rules, self.now)
+        self.breaker = CircuitBreaker(CircuitBreakerConfig(**asdict(rules)), "pair", policy(ramp))
+        self.model = model.Breaker(rules, self.now, ramp)
         self.first_generation = self.breaker.status().generation
 
     def close(self) -> None:
@@ -54,11 +61,19 @@ class Pair:
         self.clock.advance(ns / SECOND)
         self.now += ns
 
-    def acquire(self) -> Call | None:
-        expected = self.model.acquire(self.now)
-        permit = self.breaker.acquire()
-        assert (permit != 0) == (expected is not None), f"permit {permit}, expected {expected}"
-        return None if expected is None else Call(expected, permit)
+    def acquire(self, check: bool = False) -> Call | None:
+        expected = self.model.admit(self.now, check)
+        permit = self.breaker.probe() if check else self.breaker.admit()
+        if isinstance(expected, model.Permit):
+            assert permit & 1, f"{permit} is no permit, expected {expected}"
+            return Call(expected, permit)
+        no_room = expected is model.Refusal.CAPACITY and not check
+        assert permit == (NO_ROOM if no_room else 0), f"permit {permit}, expected {expected}"
+        return None
+
+    def reconfigure(self, rules: model.Rules, ramp: Ramp) -> None:
+        self.breaker.reconfigure(CircuitBreakerConfig(**asdict(rules)), policy(ramp))
+        self.model.reconfigure(rules, ramp)
 
     def settle(self, call: Call, how: str, duration: int = 0) -> None:
         if how == "success":
@@ -77,7 +92,23 @@ class Pair:
 
     def compare(self) -> None:
         assert str(self.breaker.state) == self.model.state
+        assert self.breaker.capacity == self.model.share(self.now) / 2**32
         status_matches(self.breaker.status(), self.model, self.now, self.first_generation)
+
+    def compare_records(self) -> None:
+        """The flight recorder holds the last 256 changes, each once."""
+        recorded, changes = self.breaker.decisions(), self.model.changes[-256:]
+        assert len(recorded) == len(changes)
+        for entry, change in zip(recorded, changes, strict=True):
+            kind, because, state, before, _, _, generation, *_ = entry
+            assert kind == (CAPACITY if change.reason == "ramped" else TRANSITION)
+            assert (REASONS[because], STATES[state]) == (change.reason, change.after)
+            assert kind == CAPACITY or STATES[before] == change.before
+            assert generation - self.first_generation == change.generation
+
+
+def policy(ramp: Ramp) -> DegradedPolicy:
+    return DegradedPolicy(ramp_from=ramp.start, ramp=ramp.length)
 
 
 def status_matches(status: BreakerStatus, expected: model.Breaker, now: int, first_generation: int) -> None:
@@ -85,6 +116,7 @@ def status_matches(status: BreakerStatus, expected: model.Breaker, now: int, fir
     assert str(status.state) == expected.state
     assert status.generation - first_generation == expected.generation
     assert status.reason == expected.reason
+    assert status.capacity == expected.capacity(now)
     if expected.state in (model.State.FORCED_OPEN, model.State.DISABLED):
         return  # the text gives these states no numbers
     assert status.failures == expected.failures()
@@ -129,9 +161,19 @@ def small_rules(pick: Callable[[Sequence[Any]], Any]) -> model.Rules:
     )
 
 
+def small_ramp(pick: Callable[[Sequence[Any]], Any]) -> Ramp:
+    """No ramp, or one of about the other times."""
+    return Ramp(start=pick([0.0, 0.1, 0.5, 0.9, 1.0]), length=pick([0.0, 0.0, 0.01, 0.7, 3.0]))
+
+
 @st.composite
 def rule_sets(draw: st.DrawFn) -> model.Rules:
     return small_rules(lambda options: draw(st.sampled_from(options)))
+
+
+@st.composite
+def ramps(draw: st.DrawFn) -> Ramp:
+    return small_ramp(lambda options: draw(st.sampled_from(options)))
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -140,20 +182,21 @@ class BreakerMachine(RuleBasedStateMachine):
     Single steps seldom get past an opening, so some rules walk to where it becomes interesting and stop.
     """
 
-    @initialize(rules=rule_sets())
-    def create(self, rules: model.Rules) -> None:
-        self.pair = Pair(rules)
+    @initialize(rules=rule_sets(), ramp=ramps())
+    def create(self, rules: model.Rules, ramp: Ramp) -> None:
+        self.pair = Pair(rules, ramp)
         self.calls: list[Call] = []
         self.settled: list[Call] = []
 
     def teardown(self) -> None:
         if hasattr(self, "pair"):
             self.pair.close()
+            self.pair.compare_records()
 
-    @rule(count=st.integers(1, 4))
-    def acquire(self, count: int) -> None:
+    @rule(count=st.integers(1, 4), check=st.booleans())
+    def acquire(self, count: int, check: bool = False) -> None:
         for _ in range(count):
-            call = self.pair.acquire()
+            call = self.pair.acquire(check)
             if call is not None:
                 self.calls.append(call)
 
@@ -179,12 +222,55 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(duration=st.sampled_from(DURATIONS))
     def fail_until_it_opens(self, duration: int) -> None:
-        for _ in range(6):
-            if self.pair.model.state is model.State.CLOSED:
-                call = self.pair.acquire()
-                assert call is not None
+        for _ in range(12):
+            if self.pair.model.state is model.State.CLOSED and (call := self.pair.acquire()) is not None:
                 self.pair.settle(call, "failure", duration)
                 self.pair.compare()
+
+    @rule(offset=st.sampled_from(BESIDE))
+    def recover(self, offset: int) -> None:
+        """Once it is open and its wait is over, or nearly."""
+        self.probe_at_the_end_of_the_wait(offset, 0)
+        for _ in range(4):
+            if self.pair.model.state in (model.State.OPEN, model.State.HALF_OPEN):
+                call = self.pair.acquire(check=True)
+                if call is not None:
+                    self.pair.settle(call, "success")
+                self.pair.compare()
+
+    @rule(offset=st.sampled_from(BESIDE), count=st.integers(0, 4))
+    def call_at_the_end_of_the_ramp(self, offset: int, count: int) -> None:
+        if self.pair.model.ramping:
+            self.go_to(self.pair.model.ramp_end + offset)
+            self.acquire(count)
+
+    @rule(part=st.integers(1, 4), count=st.integers(0, 4))
+    def call_during_the_ramp(self, part: int, count: int) -> None:
+        if self.pair.model.ramping:
+            self.go_to(self.pair.now + (self.pair.model.ramp_end - self.pair.now) // part)
+            self.acquire(count)
+
+    @rule(capacity=st.sampled_from(CAPACITIES))
+    def limit(self, capacity: float) -> None:
+        self.pair.breaker.limit(capacity)
+        self.pair.model.limit(capacity)
+
+    @rule(seconds=st.sampled_from(RESERVATIONS))
+    def reserve(self, seconds: float) -> None:
+        self.pair.breaker.reserve(seconds)
+        self.pair.model.reserve(seconds)
+
+    @rule(offset=st.sampled_from(BESIDE), check=st.booleans())
+    def probe_at_the_end_of_a_reservation(self, offset: int, check: bool) -> None:
+        if self.pair.model.state in (model.State.OPEN, model.State.HALF_OPEN):
+            self.go_to(self.pair.model.until + self.pair.model.reserved + offset)
+            self.acquire(1, check)
+
+    @rule(seed=st.integers(0, 1_000))
+    def reconfigure(self, seed: int) -> None:
+        pick = random.Random(seed).choice
+        rules = replace(small_rules(pick), window=self.pair.model.rules.window)  # which cannot be changed
+        self.pair.reconfigure(rules, small_ramp(pick))
 
     @rule(milliseconds=st.sampled_from(PAUSES))
     def advance(self, milliseconds: int) -> None:
@@ -241,15 +327,23 @@ STEPS: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
     *((BreakerMachine.probe_at_the_end_of_a_lease, step) for step in itertools.product(range(3), BESIDE, [1])),
     *((BreakerMachine.go_to_the_edge_of_a_slice, step) for step in itertools.product([1, 1, 2, 5, 6], [-1, 0])),
     *((BreakerMachine.operate, (order,)) for order in ORDERS),
+    *((BreakerMachine.recover, (offset,)) for offset in (0, 0, 0, 0, *BESIDE)),
+    *((BreakerMachine.acquire, (count, True)) for count in (1, 4)),
+    *((BreakerMachine.call_during_the_ramp, step) for step in itertools.product([2, 3], [1, 4])),
+    *((BreakerMachine.call_at_the_end_of_the_ramp, (offset, 2)) for offset in BESIDE),
+    *((BreakerMachine.limit, (capacity,)) for capacity in (*CAPACITIES, 1.0, 1.0)),
+    *((BreakerMachine.reserve, (seconds,)) for seconds in RESERVATIONS),
+    *((BreakerMachine.probe_at_the_end_of_a_reservation, step) for step in itertools.product(BESIDE, [False, True])),
+    *((BreakerMachine.reconfigure, (seed,)) for seed in range(6)),
 ]
 
 
 @settings(max_examples=MOST_EXAMPLES)
-@given(rule_sets(), st.binary(min_size=200, max_size=400))
-def test_long_histories(rules: model.Rules, history: bytes) -> None:
+@given(rule_sets(), ramps(), st.binary(min_size=200, max_size=400))
+def test_long_histories(rules: model.Rules, ramp: Ramp, history: bytes) -> None:
     """The same rules, a byte a step: a hundred times the steps that the machine can draw in the same time."""
     machine = BreakerMachine()
-    machine.create(rules)
+    machine.create(rules, ramp)
     try:
         for byte in history:
             step, arguments = STEPS[byte % len(STEPS)]

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from .degraded import ALL, Dial, Ramp, share_of
 from .window import CountWindow, Outcome, Tally, TimeWindow, Window, nanoseconds
 
 LEASE_TICK = 10_000  # lease expiries are kept in these (10 us), rounded up
 LEASE_FLOOR = 0.001  # seconds; a shorter attempt timeout must not turn a lease into nothing
-UNTIL_TICK = 1_000  # the end of an open period is kept in whole microseconds, rounded up
+UNTIL_TICK = 1_000  # the end of an open period, or of a ramp, is kept in whole microseconds, rounded up
+
+
+MOST_PROBES = 64
 
 
 class State(StrEnum):
@@ -26,6 +30,9 @@ class State(StrEnum):
     FORCED_OPEN = "FORCED_OPEN"
     DISABLED = "DISABLED"
     METRICS_ONLY = "METRICS_ONLY"
+
+
+REFUSING = (State.OPEN, State.HALF_OPEN, State.FORCED_OPEN)  # no call goes but probes
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,22 @@ class Rules:
     count_window: int | None = None
     reset_growth: float = 1.0
     reset_max: float | None = None
+
+
+class Refusal(StrEnum):
+    """Why there is no permit."""
+
+    STATE = "state"
+    CAPACITY = "capacity"
+
+
+class Change(NamedTuple):
+    """What an operator finds about it in the flight recorder: a transition, or in one state the end of a ramp."""
+
+    before: State
+    after: State
+    reason: str
+    generation: int
 
 
 class Permit(NamedTuple):
@@ -70,8 +93,9 @@ def rounded_up(time: int, tick: int) -> int:
 class Breaker:
     """The six states, the permits and the outcomes."""
 
-    def __init__(self, rules: Rules, now: int) -> None:
+    def __init__(self, rules: Rules, now: int, ramp: Ramp | None = None) -> None:
         self.rules = rules
+        self.ramp = ramp or Ramp()
         self.state = State.CLOSED
         self.generation = 0
         self.reason: str | None = None
@@ -79,29 +103,49 @@ class Breaker:
         self.streak = 0
         self.reopenings = 0
         self.until = 0
-        self.leases: list[Lease | None] = [None] * rules.half_open_max_calls
+        self.leases: list[Lease | None] = [None] * MOST_PROBES
         self.nonces = itertools.count(1)
-        self.window: Window
-        if rules.count_window is None:
-            self.window = TimeWindow(now, nanoseconds(rules.window))
-        else:
-            self.window = CountWindow(rules.count_window)
+        self.by_time = TimeWindow(now, nanoseconds(rules.window))
+        self.by_count = CountWindow(rules.count_window) if rules.count_window else None
+        self.dial = Dial()
+        self.limited_to = ALL
+        self.ramping = False
+        self.ramp_end = 0
+        self.reserved = 0
+        self.changes: list[Change] = []
+
+    @property
+    def window(self) -> Window:
+        """What the rates are read from."""
+        return self.by_time if self.by_count is None else self.by_count
 
     # Admission
 
     def acquire(self, now: int) -> Permit | None:
         """Ask to make a call at `now`; None is a refusal."""
-        if self.state is State.OPEN and now >= self.until:
+        answer = self.admit(now)
+        return answer if isinstance(answer, Permit) else None
+
+    def admit(self, now: int, check: bool = False) -> Permit | Refusal:
+        """Ask to make a call, or the call of a health check, and be told why not."""
+        kept = not check and self.reserved > 0 and now < self.until + self.reserved
+        if self.state is State.OPEN and now >= self.until and not kept:
             self.streak = 0
             self._enter(State.HALF_OPEN, "wait_over")
-        if self.state is State.HALF_OPEN:
-            return self._lease(now)
-        if self.state in (State.OPEN, State.FORCED_OPEN):
-            return None
-        return Permit(self.generation)
+        if self.state is State.HALF_OPEN and not kept:
+            return self._lease(now) or Refusal.STATE
+        if self.state in REFUSING:
+            return Refusal.STATE
+        return Permit(self.generation) if self._room(now) else Refusal.CAPACITY
+
+    def _room(self, now: int) -> bool:
+        if self.ramping and (now >= self.ramp_end or not self.ramp.needed()):
+            self.ramping = False
+            self.changes.append(Change(self.state, self.state, "ramped", self.generation))
+        return self.dial.admits(self.share(now))
 
     def _lease(self, now: int) -> Permit | None:
-        for slot, lease in enumerate(self.leases):
+        for slot, lease in enumerate(self.leases[: self.rules.half_open_max_calls]):
             if lease is None or now >= lease.expires:
                 life = nanoseconds(max(self.rules.timeout, LEASE_FLOOR))
                 taken = Lease(next(self.nonces), rounded_up(now + life, LEASE_TICK))
@@ -119,10 +163,12 @@ class Breaker:
             self.streak += 1
             if self.streak >= self.rules.success_threshold:
                 self._close("recovered")
+                self.ramping = self.ramp.needed()
+                self.ramp_end = rounded_up(now + nanoseconds(self.ramp.length), UNTIL_TICK)
         elif self.state in (State.CLOSED, State.METRICS_ONLY):
             slow = self._is_slow(duration)
             self.consecutive = 0
-            self.window.record(Outcome(now, failed=False, slow=slow))
+            self._record(Outcome(now, failed=False, slow=slow))
             if self.state is State.CLOSED and slow:
                 self._trip_if(now, self._slow_rule(now))
 
@@ -135,7 +181,7 @@ class Breaker:
             self._open("probe_failed", now)
         elif self.state in (State.CLOSED, State.METRICS_ONLY):
             self.consecutive += 1
-            self.window.record(Outcome(now, failed=True, slow=self._is_slow(duration)))
+            self._record(Outcome(now, failed=True, slow=self._is_slow(duration)))
             if self.state is State.CLOSED:
                 rule = self._consecutive_rule() or self._failure_rule(now) or self._slow_rule(now)
                 self._trip_if(now, rule)
@@ -143,6 +189,11 @@ class Breaker:
     def ignore(self, permit: Permit) -> None:
         """The call says nothing about the dependency: only give back what it held."""
         self._current(permit)
+
+    def _record(self, outcome: Outcome) -> None:
+        self.by_time.record(outcome)
+        if self.by_count is not None:
+            self.by_count.record(outcome)
 
     def _current(self, permit: Permit) -> bool:
         """Give back a probe's lease, and say whether the outcome counts."""
@@ -176,14 +227,18 @@ class Breaker:
     # Transitions
 
     def _enter(self, state: State, reason: str) -> None:
+        self.generation += 1
+        self.changes.append(Change(self.state, state, reason, self.generation))
         self.state = state
         self.reason = reason
-        self.generation += 1
+        self.ramping = False
 
     def _close(self, reason: str) -> None:
         self.consecutive = 0
         self.reopenings = 0
-        self.window.restart()
+        self.by_time.restart()
+        if self.by_count is not None:
+            self.by_count.restart()
         self._enter(State.CLOSED, reason)
 
     def _trip_if(self, now: int, reason: str | None) -> None:
@@ -224,7 +279,34 @@ class Breaker:
         if self.state is not state:
             self._enter(state, "operator")
 
+    def limit(self, capacity: float) -> None:
+        """Let only this share of the calls go; 1.0: all of them again."""
+        self.limited_to = share_of(capacity)
+
+    def reserve(self, seconds: float) -> None:
+        """For so long after each wait the probes are the health check's."""
+        self.reserved = nanoseconds(seconds)
+
+    def reconfigure(self, rules: Rules, ramp: Ramp | None = None) -> None:
+        """Other settings from now on. What has happened stays, so do the ends of waits, leases and ramps that run."""
+        if rules.count_window is None:
+            self.by_count = None
+        elif self.by_count is None:
+            self.by_count = CountWindow(rules.count_window)
+        else:
+            self.by_count.resize(rules.count_window)
+        self.rules = rules
+        self.ramp = ramp or Ramp()
+
     # What is read
+
+    def share(self, now: int) -> int:
+        """The share of the calls that limit and ramp let go, the lower of the two, whatever the state."""
+        return min(self.limited_to, self.ramp.share(self.ramp_end - now) if self.ramping else ALL)
+
+    def capacity(self, now: int) -> float:
+        """The share of the calls that go, from 0 to 1."""
+        return 0.0 if self.state in REFUSING else self.share(now) / ALL
 
     def failures(self) -> int:
         """Consecutive failures, or those at the trip while open or half-open."""

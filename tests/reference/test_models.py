@@ -8,7 +8,8 @@ from itertools import islice
 import pytest
 
 from . import backoff, histogram
-from .breaker import LEASE_TICK, Breaker, Permit, Rules, State, rounded_up
+from .breaker import LEASE_TICK, Breaker, Change, Permit, Refusal, Rules, State, rounded_up
+from .degraded import ALL, Dial, Ramp, share_of
 from .rng import splitmix64, units, xoshiro256
 from .window import CountWindow, Outcome, Tally, TimeWindow, nanoseconds
 
@@ -144,6 +145,70 @@ class TestBreaker:
         assert (breaker.failures(), breaker.sample_size(0)) == (0, 0)
         breaker.force_closed()
         assert breaker.generation == 5
+
+    def test_a_limit_holds_where_calls_go_and_leaves_probes_alone(self) -> None:
+        breaker = Breaker(RULES, 0)
+        breaker.limit(0.5)
+        assert [breaker.admit(0) is Refusal.CAPACITY for _ in range(4)] == [False, True, False, True]
+        assert breaker.capacity(0) == 0.5
+        breaker = tripped()
+        breaker.limit(0.0)
+        assert breaker.admit(0) is Refusal.STATE
+        for _ in range(2):
+            breaker.success(go(breaker, 5 * S), 5 * S)
+        assert (breaker.state, breaker.admit(5 * S)) == (State.CLOSED, Refusal.CAPACITY)
+        breaker.limit(1.0)
+        go(breaker, 5 * S)
+
+    def test_after_a_recovery_all_calls_come_back_along_a_line(self) -> None:
+        breaker = Breaker(RULES, 0, Ramp(start=0.5, length=4.0))
+        for _ in range(2):
+            breaker.failure(go(breaker, 0), 0)
+        for _ in range(2):
+            breaker.success(go(breaker, 5 * S), 5 * S)
+        assert [breaker.capacity(second * S) for second in (5, 6, 7, 8, 9)] == [0.5, 0.625, 0.75, 0.875, 1.0]
+        breaker.limit(0.7)
+        assert [breaker.capacity(second * S) for second in (5, 6, 7)] == [0.5, 0.625, share_of(0.7) / ALL]
+        breaker.admit(9 * S - 1)
+        assert breaker.ramping
+        breaker.admit(9 * S)
+        breaker.admit(9 * S)
+        assert breaker.changes[-1] == Change(State.CLOSED, State.CLOSED, "ramped", 3)
+        assert len(breaker.changes) == 4
+
+    def test_reserved_probes_are_for_the_check_until_that_lapses(self) -> None:
+        breaker = tripped()
+        breaker.reserve(2.0)
+        assert breaker.admit(7 * S - 1) is Refusal.STATE
+        assert breaker.admit(5 * S - 1, check=True) is Refusal.STATE
+        assert isinstance(breaker.admit(5 * S, check=True), Permit)
+        assert (breaker.state, breaker.admit(6 * S)) == (State.HALF_OPEN, Refusal.STATE)
+        go(breaker, 7 * S)
+
+    def test_another_configuration_keeps_what_has_happened(self) -> None:
+        breaker = Breaker(Rules(failure_threshold=9, count_window=4, minimum_calls=1), 0)
+        for step in (breaker.success, *[breaker.failure] * 5, breaker.success):
+            step(go(breaker, 0), 0)
+        for count_window, expected in ((2, (2, 1)), (9, (2, 1)), (None, (7, 5)), (9, (0, 0))):
+            breaker.reconfigure(Rules(failure_threshold=2, count_window=count_window, minimum_calls=1))
+            seen = breaker.window.tally(0)
+            assert (seen.calls, seen.failures) == expected
+        breaker.failure(go(breaker, 0), 0)
+        breaker.failure(go(breaker, 0), 0)
+        assert breaker.reason == "consecutive_failures"
+
+
+class TestDial:
+    def test_three_quarters(self) -> None:
+        dial = Dial()
+        assert [dial.admits(share_of(0.75)) for _ in range(8)] == 2 * [True, True, True, False]
+
+    def test_the_ends(self) -> None:
+        dial = Dial()
+        assert not any(dial.admits(share_of(0.0)) for _ in range(9))
+        assert [dial.admits(share_of(1e-300)) for _ in range(3)] == [True, False, False]
+        assert all(dial.admits(share_of(1.0)) for _ in range(9))
+        assert share_of(1.0) == ALL
 
 
 class TestWindows:

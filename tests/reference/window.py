@@ -92,6 +92,11 @@ class CountWindow:
     def restart(self) -> None:
         self.outcomes = []
 
+    def resize(self, size: int) -> None:
+        """Keep as much of what is held as fits; what was not held before does not come back."""
+        self.outcomes = self.outcomes[-min(size, self.size) :]
+        self.size = size
+
     def tally(self, now: int) -> Tally:
         return tally(self.outcomes[-self.size :])
 
