@@ -371,6 +371,13 @@ static bool told_coroutine(const fs_guard *guard, PyObject *const *args, size_t 
     return ((PyCodeObject *)((PyFunctionObject *)args[0])->func_code)->co_flags & CO_COROUTINE;
 }
 
+/* Keep a success that came in time for a fallback to serve. Of a retried one recovery decides. */
+static void remember_timely(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                            PyObject *value, fs_ns took, fs_ticks end) {
+    if (guard->memory && mode != FS_ATTEMPT && took < guard->timeout)
+        fs_guard_remember(guard, args, nargsf, kwnames, value, end);
+}
+
 PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
                        PyObject *kwnames) {
     bool told = told_coroutine(guard, args, nargsf), async = guard->async || told;
@@ -406,7 +413,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);
     if (value && !guard->judge && !fs_is_awaitable(value)) {
-        if (guard->memory && took < guard->timeout) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
+        remember_timely(guard, mode, args, nargsf, kwnames, value, took, end);
         return fs_guard_succeeded(guard, mode, value, permit, gate, took, end);
     }
     if (value && fs_is_awaitable(value)) {
@@ -421,7 +428,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
         fs_exception_put(exception);
         answer = fs_guard_failed(guard, mode, permit, took, end, arguments);
     } else if (!fs_guard_judge(guard, mode, value, permit, took, arguments, &answer)) {
-        if (guard->memory) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
+        remember_timely(guard, mode, args, nargsf, kwnames, value, took, end);
         answer = fs_guard_succeeded(guard, mode, Py_NewRef(value), permit, gate, took, end);
     }
     Py_XDECREF(value);

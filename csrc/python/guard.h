@@ -72,6 +72,8 @@ typedef struct {
     PyObject *shards;         /* a table of guards by key */
     Py_ssize_t memory_most;
     Py_ssize_t shards_most;
+    Py_ssize_t memory_hand;   /* see fs_table_put */
+    Py_ssize_t shards_hand;
     fs_ns tell_at;            /* a refusal is told of not before, */
     uint32_t told;            /* or in a newer generation than this */
     uint8_t skip;             /* leading arguments that are not the operation's own (what to call): 0 or 1 */

@@ -13,12 +13,13 @@ static PyObject *deduplicated(fs_guard *guard, fs_mode mode, PyObject *const *ar
 /* The guard of the call's key, made when it is first asked for; NULL: it cannot be told, and the integration's own
  * breaker has to do. */
 static PyObject *shard_of(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    PyObject *key = fs_key_of(guard->key, guard->skip, args, nargsf, kwnames);
+    PyObject *key = fs_key_of(guard->key, args, nargsf, kwnames);
     PyObject *shard = key ? fs_table_get(guard->shards, key, NULL) : NULL;
     if (FS_UNLIKELY(!shard) && key && !PyErr_Occurred()) {
         shard = PyObject_CallMethod(guard->recovery, "shard", "OO", (PyObject *)guard, key);
         if (shard && !fs_is_any_guard(shard)) Py_CLEAR(shard);
-        if (shard && fs_table_put(guard->shards, guard->shards_most, key, shard, 0) < 0) Py_CLEAR(shard);
+        if (shard && fs_table_put(guard->shards, guard->shards_most, &guard->shards_hand, key, shard, 0) < 0)
+            Py_CLEAR(shard);
     }
     Py_XDECREF(key);
     if (FS_UNLIKELY(!shard && PyErr_Occurred())) fs_report_and_clear(guard->key);
@@ -43,12 +44,14 @@ void fs_guard_remember(fs_guard *guard, PyObject *const *args, size_t nargsf, Py
                        fs_ticks stamp) {
     PyObject *memory = guard->memory;
     if (!memory) return;
-    PyObject *key = fs_key_of(guard->memory_key, guard->skip, args, nargsf, kwnames);
-    bool kept = key && fs_table_put(memory, guard->memory_most, key, value, stamp) == 0;
+    PyObject *key = fs_key_of(guard->memory_key, args, nargsf, kwnames);
+    bool kept = key && fs_table_put(memory, guard->memory_most, &guard->memory_hand, key, value, stamp) == 0;
+    /* Arguments that cannot be hashed, or what a lambda has closed over (skip), have no last value; the fallback says so
+     * when it is asked. A key function of the user's that raises is told of. */
+    bool unhashable = !guard->memory_key || (guard->skip && key);
     Py_XDECREF(key);
     if (FS_LIKELY(kept)) return;
-    /* Arguments that cannot be hashed have no last value; the fallback says so when it is asked. */
-    if (!guard->memory_key && PyErr_ExceptionMatches(PyExc_TypeError))
+    if (unhashable && PyErr_ExceptionMatches(PyExc_TypeError))
         PyErr_Clear();
     else
         fs_report_and_clear(guard->memory_key ? guard->memory_key : (PyObject *)guard);
@@ -56,7 +59,7 @@ void fs_guard_remember(fs_guard *guard, PyObject *const *args, size_t nargsf, Py
 
 PyObject *fs_guard_recall(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     if (!guard->memory) Py_RETURN_NONE;
-    PyObject *key = fs_key_of(guard->memory_key, guard->skip, args, nargsf, kwnames);
+    PyObject *key = fs_key_of(guard->memory_key, args, nargsf, kwnames);
     if (!key) return NULL;
     fs_ticks stamp = 0;
     PyObject *value = fs_table_get(guard->memory, key, &stamp);

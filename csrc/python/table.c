@@ -31,6 +31,7 @@ static fs_entry *entry_new(PyObject *value, fs_ticks stamp) {
     if (!entry) return NULL;
     entry->value = Py_NewRef(value);
     entry->stamp = stamp;
+    entry->clock = fs_load_relaxed(&fs_clock.source);
     entry->used = true;
     PyObject_GC_Track((PyObject *)entry);
     return entry;
@@ -61,7 +62,8 @@ PyObject *fs_table_get(PyObject *table, PyObject *key, fs_ticks *stamp) {
     if (!entry) return NULL;
     PyObject *value;
     LOCKED(entry, {
-        value = Py_XNewRef(entry->value);
+        bool known = !stamp || entry->clock == fs_load_relaxed(&fs_clock.source);
+        value = known ? Py_XNewRef(entry->value) : NULL;
         if (stamp) *stamp = entry->stamp;
         entry->used = true;
     });
@@ -69,39 +71,48 @@ PyObject *fs_table_get(PyObject *table, PyObject *key, fs_ticks *stamp) {
     return value;
 }
 
-/* Take the entry that came first out of the table; put it back at the end if it was used. False: an error, or empty. */
-static bool pass_over_oldest(PyObject *table, bool *gone) {
-    Py_ssize_t at = 0;
-    PyObject *key = NULL, *entry = NULL;
+/* So many marks are taken in one go at most, so that nobody waits for a walk around a large table. */
+#define MARKS_MOST 4096
+
+/* Go on to the next entry without a mark, or to the last that there is time for. False: the table is empty. */
+static bool next_to_go(PyObject *table, Py_ssize_t *hand, PyObject **key) {
+    PyObject *entry;
     bool any;
+    Py_ssize_t at = fs_load_relaxed(hand);
     LOCKED(table, {
-        any = PyDict_Next(table, &at, &key, &entry);
-        if (any) {
-            Py_INCREF(key);
-            Py_INCREF(entry);
+        for (int passed = 0;; passed++) {
+            any = PyDict_Next(table, &at, key, &entry);
+            if (!any) {
+                at = 0;
+                any = PyDict_Next(table, &at, key, &entry);
+            }
+            if (!any || !((fs_entry *)entry)->used || passed == MARKS_MOST) break;
+            ((fs_entry *)entry)->used = false;
         }
+        if (any) Py_INCREF(*key);
     });
-    if (!any) return false;
-    bool used = ((fs_entry *)entry)->used;
-    bool done = PyDict_DelItem(table, key) == 0;
-    if (done && used) {
-        ((fs_entry *)entry)->used = false;
-        done = PyDict_SetItem(table, key, entry) == 0;
+    fs_store_relaxed(hand, at);
+    return any;
+}
+
+/* A key that is not equal to itself any more cannot be taken out. With so many of them, all begins anew. */
+#define LOST_MOST 64
+
+static int make_room(PyObject *table, Py_ssize_t most, Py_ssize_t *hand) {
+    PyObject *key;
+    int lost = 0;
+    while (PyDict_GET_SIZE(table) >= most && next_to_go(table, hand, &key)) {
+        int done = PyDict_DelItem(table, key);
+        Py_DECREF(key);
+        if (done == 0) continue;
+        if (!PyErr_ExceptionMatches(PyExc_KeyError)) return -1;
+        PyErr_Clear(); /* another thread was quicker, or the key is lost */
+        if (++lost == LOST_MOST) PyDict_Clear(table);
     }
-    *gone = !used;
-    Py_DECREF(key);
-    Py_DECREF(entry);
-    return done;
+    return 0;
 }
 
-static int make_room(PyObject *table, Py_ssize_t most) {
-    bool gone = false;
-    for (Py_ssize_t seen = 0; !gone && PyDict_GET_SIZE(table) >= most && seen <= most; seen++)
-        if (!pass_over_oldest(table, &gone)) break;
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-int fs_table_put(PyObject *table, Py_ssize_t most, PyObject *key, PyObject *value, fs_ticks stamp) {
+int fs_table_put(PyObject *table, Py_ssize_t most, Py_ssize_t *hand, PyObject *key, PyObject *value, fs_ticks stamp) {
     fs_entry *entry = find(table, key);
     if (FS_LIKELY(entry != NULL)) {
         PyObject *old;
@@ -109,13 +120,14 @@ int fs_table_put(PyObject *table, Py_ssize_t most, PyObject *key, PyObject *valu
             old = entry->value;
             entry->value = Py_NewRef(value);
             entry->stamp = stamp;
+            entry->clock = fs_load_relaxed(&fs_clock.source);
             entry->used = true;
         });
         Py_XDECREF(old); /* last, for its finaliser may come back here */
         Py_DECREF(entry);
         return 0;
     }
-    if (PyErr_Occurred() || make_room(table, most) < 0) return -1;
+    if (PyErr_Occurred() || make_room(table, most, hand) < 0) return -1;
     entry = entry_new(value, stamp);
     int done = entry ? PyDict_SetItem(table, key, (PyObject *)entry) : -1;
     Py_XDECREF(entry);
@@ -139,12 +151,8 @@ static PyObject *named_of(PyObject *const *values, PyObject *names) {
     return pairs;
 }
 
-PyObject *fs_key_of(PyObject *maker, uint8_t skip, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+PyObject *fs_key_of(PyObject *maker, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-    if (count >= skip) {
-        args += skip;
-        count -= skip;
-    }
     if (maker) return PyObject_Vectorcall(maker, args, (size_t)count, kwnames);
     bool named = kwnames && PyTuple_GET_SIZE(kwnames) > 0;
     /* f(x) is known by x, unless that is a tuple: f((1, 2)) is not f(1, 2). */
@@ -152,7 +160,8 @@ PyObject *fs_key_of(PyObject *maker, uint8_t skip, PyObject *const *args, size_t
     PyObject *positional = tuple_of(args, count);
     if (!positional || !named) return positional;
     PyObject *pairs = named_of(args + count, kwnames);
-    PyObject *key = pairs ? PyTuple_Pack(2, positional, pairs) : NULL;
+    /* The type stands for "keywords follow": no caller has it to give as an argument. */
+    PyObject *key = pairs ? PyTuple_Pack(3, (PyObject *)&fs_entry_type, positional, pairs) : NULL;
     Py_DECREF(positional);
     Py_XDECREF(pairs);
     return key;

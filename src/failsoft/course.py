@@ -49,8 +49,8 @@ class Final:
     """What the call has come to."""
 
     __slots__ = (
-        "age", "attempts", "category", "delays", "error", "fallback", "fallback_errors", "judged", "reason", "refusal",
-        "success", "value",
+        "age", "attempts", "category", "delays", "error", "fallback", "fallback_errors", "judged", "late", "reason",
+        "refusal", "success", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -63,6 +63,7 @@ class Final:
         self.delays: tuple[float, ...] = ()
         self.reason: str | None = None
         self.judged = False
+        self.late = False  # a success that took longer than an attempt may
         self.fallback: FallbackType | None = None
         self.age: float | None = None  # of the fallback's data, in seconds
         self.fallback_errors: tuple[tuple[FallbackType, BaseException], ...] = ()

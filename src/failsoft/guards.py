@@ -8,6 +8,7 @@ from functools import partial
 from types import BuiltinFunctionType, MethodType
 
 from ._core import make_guard
+from .asking import memory_key
 from .functions import dress, is_coroutine_function, is_generator_function
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ def build(
         shared=shared,
         disabled=disabled,
         skip=recovery.skip,
-        memory_key=memory.key if memory else None,
+        memory_key=memory_key(recovery),
         memory_most=memory.max_keys if memory else 0,
         dedupe=recovery.flights,
         key=recovery.key,

@@ -292,7 +292,8 @@ class Integration:
     @property
     def shards(self) -> dict[Hashable, Integration]:
         """The integrations of the keys seen by `guard(key=...)` and not forgotten since."""
-        return dict(self._shards)
+        with self._registry.lock:  # new ones come meanwhile
+            return dict(self._shards.items())
 
     @property
     def family(self) -> str:
@@ -302,14 +303,24 @@ class Integration:
     def shard(self, key: Hashable) -> Integration:
         """The integration of one key, made when first asked for. It lives as long as a guard for the key is kept."""
         with self._registry.lock:
-            shard = self._shards.get(key)
-            if shard is None:
-                shard = Integration(self._registry, f"{self.name}[{key}]", self.config, self)
-                shard.limit(self._registry.capacities.limit(self))
-                standing = STANDING.get(self.breaker.state)
-                if standing:
-                    getattr(shard, standing)()
-                self._shards[key] = shard
+            known = self._shards.get(key)
+        if known is not None:
+            return known
+        shard = Integration(self._registry, f"{self.name}[{key}]", self.config, self)
+        standing = STANDING.get(self.breaker.state)
+        if standing:
+            getattr(shard, standing)()  # tells listeners, so no lock is held
+        with self._registry.lock:
+            known = self._shards.get(key)
+            if known is not None:  # another thread was quicker
+                return known
+            if shard.config is not self.config:
+                shard.reconfigure(self.config)
+            shard.limit(self._registry.capacities.limit(self))
+            self._shards[key] = shard
+        now = STANDING.get(self.breaker.state)
+        if now != standing:  # an operator has spoken meanwhile, and may not have seen it
+            getattr(shard, now or "reset")()
         return shard
 
     def guard_for_key(self, guard: AnyGuard, key: Hashable) -> AnyGuard:
@@ -318,7 +329,7 @@ class Integration:
         twin = Recovery(
             shard,
             recovery.operation,
-            shard.record(recovery.operation),
+            shard.record(self.recorded_as(recovery.operation)),
             failure=recovery.failure,
             fallbacks=recovery.fallbacks,
             retry=recovery.retry,
@@ -352,28 +363,23 @@ class Integration:
 
     def force_open(self) -> None:
         """Refuse every call until an operator says otherwise."""
-        for breaker in self._breakers():
-            breaker.force_open()
+        self._each("force_open")
 
     def force_closed(self) -> None:
         """Close the breaker now, as if nothing had happened."""
-        for breaker in self._breakers():
-            breaker.force_closed()
+        self._each("force_closed")
 
     def disable(self) -> None:
         """Let every call go past the breaker; it counts nothing."""
-        for breaker in self._breakers():
-            breaker.disable()
+        self._each("disable")
 
     def metrics_only(self) -> None:
         """Let every call go and count, but never trip."""
-        for breaker in self._breakers():
-            breaker.metrics_only()
+        self._each("metrics_only")
 
     def reset(self) -> None:
         """Close the breaker with fresh counts."""
-        for breaker in self._breakers():
-            breaker.reset()
+        self._each("reset")
 
     def reconfigure(self, config: IntegrationConfig | None = None, **overrides: Any) -> None:
         """Let other settings hold from the next call on; the state of breaker and windows is kept, and so are permits.
@@ -381,7 +387,7 @@ class Integration:
         `overrides` replace parts, or single fields by mappings, of `config` or of what holds now:
         `reconfigure(circuit_breaker={"failure_threshold": 3})`. A wait that runs ends when it would have. ValueError
         for another type, or another `circuit_breaker.window`, and nothing has changed then. A `count_window` of another
-        size starts empty.
+        size keeps the calls that fit.
         """
         new = self.config if config is None else config
         if not isinstance(new, IntegrationConfig):
@@ -411,5 +417,8 @@ class Integration:
         guard._recovery.adopt(self.config)
         retime_guard(guard, **limits(self.config))
 
-    def _breakers(self) -> tuple[CircuitBreaker, ...]:
-        return (self.breaker, *(shard.breaker for shard in self.shards.values()))
+    def _each(self, action: str, *args: Any) -> None:
+        """Let an operator's word reach the breaker, then those of keys; a new one looks at it once it can be seen."""
+        getattr(self.breaker, action)(*args)
+        for shard in self.shards.values():
+            getattr(shard.breaker, action)(*args)

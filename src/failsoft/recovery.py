@@ -228,6 +228,7 @@ class Recovery:
             final.attempts += 1
             if end.kind == SUCCEEDED:
                 final.success, final.value, final.error, final.reason = True, end.payload, None, None
+                final.late = end.took >= round(self.timeout * SECOND)
                 return final
             final.category = self._settle(guard, end)
             final.judged = end.kind == JUDGED
@@ -314,7 +315,7 @@ class Recovery:
         return self._answer(guard, mode, final, began, arguments)
 
     def _answer(self, guard: AnyGuard, mode: int, final: Final, began: int, arguments: Arguments) -> Any:
-        if self.memory is not None and final.success and final.fallback is None:
+        if self.memory is not None and final.success and not final.late and final.fallback is None:
             args, kwargs = arguments or ((), {})
             guard._remember(args, kwargs, final.value)
         return answers.answer(self, guard, mode, final, began, arguments)
