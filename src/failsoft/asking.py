@@ -8,6 +8,7 @@ An answer is (True, value) or (False, exception). A value that can be awaited is
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -20,6 +21,7 @@ from .functions import is_coroutine_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Awaitable
     from typing import Any, TypeAlias
 
@@ -52,8 +54,12 @@ def ask(
                 return True, handler(*own, last=value, last_age=age, **kwargs)
             if known is not None:
                 return True, Aged(*known)
-        if fallback.timeout is not None and not is_async and not is_coroutine_function(handler):
-            return _ask_in_thread(fallback, own, kwargs)
+        if fallback.timeout is not None and not is_coroutine_function(handler):
+            loop = timers.running_loop() if is_async else None
+            if loop is not None:
+                return True, _from_thread(loop, fallback, own, kwargs)
+            if not is_async:
+                return _ask_in_thread(fallback, own, kwargs)
         return True, handler(*own, **kwargs)
     except Exception as error:
         return False, error
@@ -120,11 +126,38 @@ async def ask_async(recovery: Recovery, fallback: Fallback, answer: Awaitable[An
 
 
 def _ask_in_thread(fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
-    """A thread that is too late is left behind, and ends when the handler does."""
-    from contextvars import copy_context
-
     assert fallback.timeout is not None
     done = threading.Event()
+    answers = _start(fallback, args, kwargs, done.set)
+    if not timers.current.wait(done, fallback.timeout):
+        return False, _late(fallback, fallback.timeout)
+    return answers[0]
+
+
+async def _from_thread(
+    loop: AbstractEventLoop, fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What a sync handler gives that may not hold up the loop. `ask_async` bounds it."""
+    done = loop.create_future()
+
+    def landed() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
+
+    answers = _start(fallback, args, kwargs, landed)
+    await done
+    good, answer = answers[0]
+    if not good:
+        raise answer
+    return await answer if hasattr(answer, "__await__") else answer
+
+
+def _start(
+    fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, Any], landed: Callable[[], object]
+) -> list[Answer]:
+    """Ask in a thread of its own. One that is too late is left behind, and ends when the handler does."""
+    from contextvars import copy_context
+
     answers: list[Answer] = []
 
     def run() -> None:
@@ -132,13 +165,11 @@ def _ask_in_thread(fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, 
             answers.append((True, fallback.handler(*args, **kwargs)))
         except BaseException as error:
             answers.append((False, error))
-        done.set()
+        landed()
 
     name = f"failsoft fallback {fallback.type}"
     threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
-    if not timers.current.wait(done, fallback.timeout):
-        return False, _late(fallback, fallback.timeout)
-    return answers[0]
+    return answers
 
 
 def _late(fallback: Fallback, seconds: float) -> TimeoutError:

@@ -253,3 +253,40 @@ def test_fallbacks_of_one_call(make: Make, registry: Any, clock: FakeClock) -> N
     assert (result.success, result.fallback_used) == (False, False)
     assert [text.split(":")[0] for text in result.error.details["fallback_errors"]] == ["cache", "mock"]
     assert registry["db"].metrics("gone").fallbacks == 1
+
+
+def test_a_slow_sync_fallback_does_not_hold_up_the_loop(make: Make) -> None:
+    let_go = threading.Event()
+
+    async def gone_async() -> None:
+        raise ConnectionError("gone")
+
+    def slow() -> str:
+        let_go.wait(10.0)
+        return "late"
+
+    fallbacks = [Fallback("cache", slow, timeout=0.02), Fallback("mock", lambda: "mocked")]
+    call = make().guard(gone_async, operation="x", fallbacks=fallbacks)
+
+    async def main() -> tuple[object, int]:
+        turns = 0
+        asked = asyncio.ensure_future(call())
+        while not asked.done():
+            turns += 1
+            await asyncio.sleep(0.001)
+        return await asked, turns
+
+    try:
+        answer, turns = asyncio.run(main())
+    finally:
+        let_go.set()
+    assert answer == "mocked"
+    assert turns > 3
+
+
+def test_a_sync_fallback_in_time_answers_an_async_call(make: Make) -> None:
+    async def gone_async(x: int) -> None:
+        raise ConnectionError("gone")
+
+    call = make().guard(gone_async, operation="x", fallbacks=[Fallback("cache", lambda x: x + 1, timeout=5.0)])
+    assert asyncio.run(call(1)) == 2
