@@ -396,6 +396,13 @@ void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, f
 
 void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit) { return_lease(breaker, permit); }
 
+void fs_breaker_withdraw(fs_breaker *breaker, fs_permit permit, uint64_t gate, fs_ns now) {
+    return_lease(breaker, permit);
+    if (!(gate & (FS_GATE_LIMITED | FS_GATE_RAMPING)) || fs_permit_slot(permit) != 0) return;
+    uint64_t share = share_at(breaker, gate, now);
+    if (share < FS_ALL) fs_dial_take_back(&breaker->dial, share);
+}
+
 void fs_breaker_trip(fs_breaker *breaker, fs_permit permit, fs_because because, fs_ns now, fs_change *change) {
     uint64_t gate = fs_breaker_gate(breaker);
     while (fs_gate_state(gate) == FS_CLOSED_STATE && fs_gate_generation(gate) == fs_permit_generation(permit))

@@ -254,12 +254,14 @@ static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
 /* Keep a value for a fallback to serve. The arguments are still here: there is one. */
 static void remember(fs_awaitable *a, PyObject *value, fs_ticks stamp) {
     if (!a->has_arguments) return;
+    a->running = true; /* making and comparing keys is users' code, which may have us at hand */
     Py_ssize_t named = a->names ? PyTuple_GET_SIZE(a->names) : 0;
     if (a->packed)
         fs_guard_remember(a->guard, ((PyTupleObject *)a->packed)->ob_item,
                           (size_t)(PyTuple_GET_SIZE(a->packed) - named), a->names, value, stamp);
     else
         fs_guard_remember(a->guard, a->stash, a->positional, a->names, value, stamp);
+    a->running = false;
 }
 
 /* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
@@ -268,8 +270,15 @@ static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, 
     PyObject *answer;
     if (a->guard->judge) {
         PyObject *arguments = arguments_of(a);
+        if (!arguments) {
+            fs_breaker_ignore(fs_guard_breaker(a->guard), a->permit);
+            Py_DECREF(value);
+            return done(a, NULL, result);
+        }
+        a->running = true; /* so is judging */
         bool judged = fs_guard_judge(a->guard, a->mode, value, a->permit, took, arguments, &answer);
-        Py_XDECREF(arguments);
+        a->running = false;
+        Py_DECREF(arguments);
         if (judged) {
             Py_DECREF(value);
             bool final = !answer || fs_mode_of(a->mode) == FS_ATTEMPT;
@@ -306,21 +315,14 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
     return done(a, fs_result_success(guard, value, took), result);
 }
 
-/* An exception is set. */
+/* It gave no value; an exception is set. */
 static PySendResult raised(fs_awaitable *a, PyObject **result) {
     if (a->stage == RECOVERING) return done(a, NULL, result);
     fs_ticks stamp = fs_stamp();
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
-    if (a->timer) {
-        PyObject *exception = fs_exception_take();
-        PyObject *instead = disarm(a, exception);
-        if (instead) {
-            Py_DECREF(exception);
-            exception = instead;
-        }
-        fs_exception_put(exception);
-    }
-    PyObject *exception = fs_exception_take();
+    PyObject *exception = fs_exception_raised();
+    PyObject *instead = a->timer ? disarm(a, exception) : NULL;
+    if (instead) Py_SETREF(exception, instead);
     PyObject *arguments = PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception) ? arguments_of(a) : NULL;
     fs_exception_put(exception);
     PyObject *answer = fs_guard_failed(a->guard, a->mode, a->permit, took, stamp, arguments);
@@ -353,7 +355,7 @@ static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status
     a->start = fs_stamp();
     discard_inner(a);
     PyObject *arguments = arguments_of(a);
-    PyObject *answer = fs_guard_refused(guard, a->mode, a->permit, now, arguments);
+    PyObject *answer = arguments ? fs_guard_refused(guard, a->mode, a->permit, now, arguments) : NULL;
     Py_XDECREF(arguments);
     bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
     *status = final ? done(a, answer, result) : recover(a, answer, result);

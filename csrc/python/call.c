@@ -38,6 +38,12 @@ PyObject *fs_exception_take(void) {
 #endif
 }
 
+PyObject *fs_exception_raised(void) {
+    if (FS_UNLIKELY(!PyErr_Occurred()))
+        PyErr_SetString(PyExc_SystemError, "a guarded callable returned NULL without setting an exception");
+    return fs_exception_take();
+}
+
 void fs_exception_put(PyObject *exception) {
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(exception);
@@ -241,6 +247,11 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
         return NULL;
     }
     if (fs_mode_of(mode) == FS_ATTEMPT) return attempt_of(FS_FAILED, exception, permit, took);
+    if (!arguments) {
+        fs_breaker_ignore(fs_guard_breaker(guard), permit);
+        fs_exception_put(exception);
+        return NULL;
+    }
     PyObject *name = mode & FS_ASYNC ? name_failed_async : name_failed;
     PyObject *answer = recover(guard, name, fs_mode_of(mode), exception, NULL, permit, took, arguments);
     if (answer) {
@@ -330,7 +341,10 @@ bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit
     } else {
         PyObject *name = mode & FS_ASYNC ? name_judged_async : name_judged;
         *answer = recover(guard, name, fs_mode_of(mode), value, category, permit, took, arguments);
-        *answer = *answer ? shaped(mode, *answer) : NULL;
+        if (*answer)
+            *answer = shaped(mode, *answer);
+        else
+            fs_breaker_ignore(fs_guard_breaker(guard), permit);
     }
     Py_DECREF(category);
     return true;
@@ -357,7 +371,7 @@ PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_perm
 /* A coroutine function that raises when called (wrong arguments, mostly) has not reached anything. */
 static PyObject *made_nothing(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     if (mode == FS_RAISE) return NULL;
-    PyObject *exception = fs_exception_take();
+    PyObject *exception = fs_exception_raised();
     PyObject *arguments = fs_arguments_pack(args, nargsf, kwnames);
     fs_exception_put(exception);
     PyObject *answer = fs_guard_failed(guard, mode | FS_ASYNC, FS_NO_PERMIT, 0, fs_stamp(), arguments);
@@ -418,15 +432,17 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     }
     if (value && fs_is_awaitable(value)) {
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
-        fs_breaker_ignore(fs_guard_breaker(guard), permit);
+        fs_breaker_withdraw(fs_guard_breaker(guard), permit, gate, fs_now());
         guard->hands_over = guard->skip == 0;
         return fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
     }
-    PyObject *exception = value ? NULL : fs_exception_take();
+    PyObject *exception = value ? NULL : fs_exception_raised();
     if (mode != FS_ATTEMPT) arguments = fs_arguments_pack(args, nargsf, kwnames);
     if (exception) {
         fs_exception_put(exception);
         answer = fs_guard_failed(guard, mode, permit, took, end, arguments);
+    } else if (!arguments && mode != FS_ATTEMPT) {
+        fs_breaker_ignore(fs_guard_breaker(guard), permit); /* no memory, and the error says so */
     } else if (!fs_guard_judge(guard, mode, value, permit, took, arguments, &answer)) {
         remember_timely(guard, mode, args, nargsf, kwnames, value, took, end);
         answer = fs_guard_succeeded(guard, mode, Py_NewRef(value), permit, gate, took, end);

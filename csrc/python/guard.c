@@ -35,7 +35,7 @@ static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);
     if (FS_UNLIKELY(value == NULL)) {
-        PyObject *exception = fs_exception_take();
+        PyObject *exception = fs_exception_raised();
         PyObject *arguments = fs_arguments_pack(args, nargsf, kwnames);
         fs_exception_put(exception);
         PyObject *answer = fs_guard_failed(guard, FS_RAISE, fs_permit_of(gate), took, end, arguments);
@@ -215,13 +215,11 @@ static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     return 0;
 }
 
-/* A finaliser elsewhere in a dying cycle may still call the guard, so it keeps all it needs to be called. Every cycle
- * through fn or recovery also passes through a dict or a closure, which break it. What it has kept can go. */
+/* A finaliser elsewhere in a dying cycle may still call the guard, and a call may be under way in another thread, so it
+ * keeps all it needs to be called. Every other cycle also passes through a dict or a closure, which break it: those of
+ * what it remembers through the dict of that. */
 static int guard_clear(PyObject *object) {
-    fs_guard *self = (fs_guard *)object;
-    Py_CLEAR(self->dict);
-    Py_CLEAR(self->memory);
-    Py_CLEAR(self->shards);
+    Py_CLEAR(((fs_guard *)object)->dict);
     return 0;
 }
 
@@ -323,19 +321,6 @@ static PyObject *guard_recall(PyObject *self, PyObject *arguments) {
     return answer;
 }
 
-/* The guards made for keys so far, by key. */
-static PyObject *guard_shards(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    PyObject *shards = ((fs_guard *)self)->shards, *found = PyDict_New(), *key, *entry;
-    if (!shards || !found) return found;
-    PyObject *copy = PyDict_Copy(shards); /* others may add to it meanwhile */
-    bool done = copy != NULL;
-    for (Py_ssize_t at = 0; done && PyDict_Next(copy, &at, &key, &entry);)
-        done = PyDict_SetItem(found, key, ((fs_entry *)entry)->value) == 0;
-    Py_XDECREF(copy);
-    if (!done) Py_CLEAR(found);
-    return found;
-}
-
 /* Say how an attempt ended that `_attempt` or a handler has left open. */
 static PyObject *guard_settle(PyObject *self, PyObject *arguments) {
     unsigned long long permit, took;
@@ -366,11 +351,10 @@ static PyMethodDef guard_methods[] = {
      "metrics($self, /)\n--\n\nThe OperationMetrics of the guarded operation, read now."},
     {"_attempt", guard_attempt, METH_VARARGS, "_attempt($self, until, args, kwargs, /)\n--\n\nOne attempt, for recovery."},
     {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
-    {"_refuse", guard_refuse, METH_O, "_refuse($self, permit, /)\n--\n\nA Refusal, counted."},
+    {"_refuse", guard_refuse, METH_O, "_refuse($self, permit, /)\n--\n\nA Refusal, counted and told."},
     {"_once", guard_once, METH_VARARGS, "_once($self, mode, args, kwargs, /)\n--\n\nA call past the de-duplication."},
     {"_remember", guard_remember, METH_VARARGS, "_remember($self, args, kwargs, value, /)\n--\n\nKeep a value."},
     {"_recall", guard_recall, METH_VARARGS, "_recall($self, args, kwargs, /)\n--\n\n(value, age) kept, or None."},
-    {"_shards", guard_shards, METH_NOARGS, "_shards($self, /)\n--\n\nThe guards of keys, by key."},
     {"__reduce__", guard_reduce, METH_NOARGS, "By reference, as functions."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "For annotations."},
     {NULL, NULL, 0, NULL},

@@ -176,7 +176,8 @@ PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_perm
 bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit, fs_ns took, PyObject *arguments,
                     PyObject **answer);
 
-/* An exception is set: hand it to recovery. `arguments` is (args, kwargs), or None where nothing may want them. The
+/* An exception is set: hand it to recovery. `arguments` is (args, kwargs), None where nothing may want them, or NULL
+ * where there was no memory for them, and then the exception is final: nothing may be called without them. The
  * answer is final, or with FS_ASYNC a coroutine that gives it. */
 PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns took, fs_ticks end, PyObject *arguments);
 
@@ -204,6 +205,9 @@ PyObject *fs_arguments_pack(PyObject *const *args, size_t nargsf, PyObject *kwna
 
 /* The exception that is set, normalised, with its traceback; none is set afterwards. And back. Steals. */
 PyObject *fs_exception_take(void);
+
+/* The same after a call that gave NULL. Where it has not said why, that is the error, as everywhere in Python. */
+PyObject *fs_exception_raised(void);
 void fs_exception_put(PyObject *exception);
 
 /* ---- routes.c */

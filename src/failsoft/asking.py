@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from types import FunctionType, MethodType
 
 from . import deadlines, timers
 from .fallbacks import Aged
-from .functions import is_coroutine_function
+from .functions import is_awaitable, is_coroutine_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from .recovery import Recovery
 
     Answer: TypeAlias = tuple[bool, Any]
+
+
+THREADS_MOST = 256
+"""Sync handlers with a timeout that run at a time. While an outage hangs them, it makes no more threads."""
+
+_free = deque(range(THREADS_MOST))
 
 
 def ask(
@@ -149,7 +156,7 @@ async def _from_thread(
     good, answer = answers[0]
     if not good:
         raise answer
-    return await answer if hasattr(answer, "__await__") else answer
+    return await answer if is_awaitable(answer) else answer
 
 
 def _start(
@@ -158,6 +165,10 @@ def _start(
     """Ask in a thread of its own. One that is too late is left behind, and ends when the handler does."""
     from contextvars import copy_context
 
+    try:
+        place = _free.pop()
+    except IndexError:
+        raise RuntimeError(f"{THREADS_MOST} sync fallbacks with a timeout are being asked already") from None
     answers: list[Answer] = []
 
     def run() -> None:
@@ -165,10 +176,16 @@ def _start(
             answers.append((True, fallback.handler(*args, **kwargs)))
         except BaseException as error:
             answers.append((False, error))
-        landed()
+        finally:
+            _free.append(place)
+            landed()
 
     name = f"failsoft fallback {fallback.type}"
-    threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+    try:
+        threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        _free.append(place)
+        raise
     return answers
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 from . import clients, standard
 from .config import LONGEST, ErrorCategory
 from .errors import REFUSALS, IntegrationError
+from .forks import new_lock
 from .functions import is_coroutine_function
 from .logs import complain
 from .portable import shown
@@ -61,7 +61,7 @@ _MOST_CLASSES = 256
 
 _registered: dict[type, tuple[_Registration, ...]] = {}  # replaced, never changed, as `_rulings` is with it
 _rulings: dict[type, Ruling] = {}
-_changing = threading.Lock()  # over what is registered, and the first complaint
+_changing = new_lock()  # over what is registered, and the first complaint
 
 
 def register_classifier(

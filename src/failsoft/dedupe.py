@@ -27,11 +27,11 @@ from collections.abc import Callable, Hashable
 from contextvars import ContextVar
 
 from . import answers, timers
-from ._core import EVENTS, Awaitable, remaining
+from ._core import EVENTS, remaining
 from .config import ErrorCategory
 from .course import Final
 from .errors import IntegrationTimeoutError
-from .functions import is_coroutine_function
+from .functions import is_awaitable, is_coroutine_function
 from .logs import complain, repeats_of
 
 TYPE_CHECKING = False
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .course import AnyGuard
 
     Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+    Begun: TypeAlias = Coroutine[Any, Any, Any] | None
 
 DEDUPLICATED = EVENTS.index("deduplicated")
 
@@ -169,7 +170,7 @@ class Flights:
     ) -> Any:
         try:
             value = guard._once(mode, args, kwargs)
-            if not isinstance(value, Awaitable):
+            if not is_awaitable(value):
                 flight.ok, flight.value = True, value
                 return value
             self._is_async = True  # what can be awaited can be awaited once: it becomes a task, as all from now on
@@ -205,7 +206,7 @@ class Flights:
         finally:
             del error, traceback
 
-    async def _share_async(self, guard: AnyGuard, mode: int, arguments: Arguments, begun: Awaitable | None) -> Any:
+    async def _share_async(self, guard: AnyGuard, mode: int, arguments: Arguments, begun: Begun) -> Any:
         """`begun` is what the call has given already, where it took making it to know that it can be awaited."""
         key = self._key_of(guard, mode, *arguments)
         loop = _running_loop()
@@ -221,7 +222,7 @@ class Flights:
         guard: AnyGuard,
         mode: int,
         arguments: Arguments,
-        begun: Awaitable | None,
+        begun: Begun,
         loop: AbstractEventLoop,
         key: Hashable,
     ) -> AsyncFlight | None:
@@ -296,12 +297,12 @@ class Flights:
             return None
 
 
-async def _whole(guard: AnyGuard, mode: int, arguments: Arguments, begun: Awaitable | None, mark: object = None) -> Any:
+async def _whole(guard: AnyGuard, mode: int, arguments: Arguments, begun: Begun, mark: object = None) -> Any:
     if mark is not None:
         _around.set((*_around.get(), mark))
     answer = guard._once(mode, *arguments) if begun is None else begun
     # What returned something to await the last time may return a value this time.
-    return await answer if isinstance(answer, Awaitable) else answer
+    return await answer if is_awaitable(answer) else answer
 
 
 def _take_out(table: dict[Hashable, Any], key: Hashable, flight: object) -> None:

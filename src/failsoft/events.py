@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from ._core import hear_refusals
 from .config import CircuitState, ErrorCategory, FallbackType, IntegrationType
+from .forks import new_lock
 from .logs import complain, shown
 from .records import Record
 
@@ -110,7 +111,7 @@ Listener = Callable[[Event], object]
 _listeners: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
 _queue: deque[Event] = deque()
 _dropped = 0
-_changing = threading.Lock()  # over _listeners, and the counting of what was dropped
+_changing = new_lock()  # over _listeners, and the counting of what was dropped
 _delivering = threading.Lock()  # a flag that one thread holds; nobody ever waits for it
 
 if TYPE_CHECKING:
@@ -207,8 +208,8 @@ def _deliver() -> bool:
 
 
 def _begin_anew() -> None:
-    global _changing, _delivering
-    _changing, _delivering = threading.Lock(), threading.Lock()
+    global _delivering
+    _delivering = threading.Lock()
     _queue.clear()
 
 

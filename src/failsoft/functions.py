@@ -6,6 +6,8 @@ import sys
 from functools import WRAPPER_ASSIGNMENTS, partial
 from types import MethodType
 
+from ._core import IntegrationResult
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
@@ -66,6 +68,14 @@ def is_coroutine_function(fn: object) -> bool:
         return True
     inspect = sys.modules.get("inspect")  # its marks can only be there if somebody has imported it
     return inspect is not None and bool(inspect.iscoroutinefunction(fn))
+
+
+def is_awaitable(value: object) -> bool:
+    """Whether a value is there only when awaited. An IntegrationResult can be awaited, and is there already.
+
+    Asked of its class, since proxies answer to any name.
+    """
+    return hasattr(type(value), "__await__") and not isinstance(value, IntegrationResult)
 
 
 def dress(wrapper: Any, fn: Any, name: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .fallbacks import Aged
+from .functions import is_awaitable
 from .records import Record, values
 
 TYPE_CHECKING = False
@@ -56,7 +57,7 @@ class Cached(Answer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         key = self.key(*args, **kwargs) if callable(self.key) else self.key
         found = self.get(key)
-        return self._awaited(key, found) if hasattr(type(found), "__await__") else self._hit(key, found)
+        return self._awaited(key, found) if is_awaitable(found) else self._hit(key, found)
 
     async def _awaited(self, key: Any, found: Awaitable[Any]) -> Any:
         return self._hit(key, await found)

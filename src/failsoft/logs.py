@@ -7,10 +7,8 @@ record has always the same keys, `FIELDS`. `logging` is imported with the first 
 
 from __future__ import annotations
 
-import os
-import threading
-
 from ._core import now_ns
+from .forks import new_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ FIELDS = (
 )  # fmt: skip
 """The keys of `extra`, None where there is nothing to say."""
 
-_lock = threading.Lock()
+_lock = new_lock()
 _told: dict[tuple[object, ...], list[int]] = {}  # kind -> [when last logged in ns, not logged since]
 
 
@@ -47,7 +45,8 @@ def repeats_of(kind: tuple[object, ...]) -> int | None:
     """Count a failure. None: it is a repeat. Else it is to be logged, and so many were not since the last time."""
     now = now_ns()
     with _lock:
-        told = _told.get(kind)
+        # Not .get(), which on CPython 3.13t waits for itself whenever another thread put the value there.
+        told = _told[kind] if kind in _told else None  # noqa: SIM401
         if told is not None and 0 <= now - told[0] < EVERY * 1e9:  # a test's clock may have gone back
             told[1] += 1
             return None
@@ -93,12 +92,3 @@ def shown(how: Callable[[object], str], thing: object) -> str:
         return how(thing)[:500]
     except Exception:
         return f"a {type(thing).__name__} without words"
-
-
-def _begin_anew() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

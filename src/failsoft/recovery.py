@@ -35,6 +35,7 @@ from .course import (
 )
 from .errors import IntegrationError
 from .fallbacks import Aged, memory_of
+from .functions import is_awaitable
 from .metrics import OperationMetrics
 from .retry import retryable
 
@@ -274,7 +275,7 @@ class Recovery:
                     answer = End(*guard._attempt(step.until, args, kwargs))
                 else:
                     answer = ask(self, guard, step, args, kwargs)
-                    if answer[0] and hasattr(answer[1], "__await__"):
+                    if answer[0] and is_awaitable(answer[1]):
                         # An async fallback of what turns out to be an async call: go on when it is awaited.
                         waiting = ask_async(self, step, answer[1])
                         rest = self._finish(guard, mode, course, waiting, began, arguments)
@@ -308,7 +309,7 @@ class Recovery:
                     answer = End(*(attempt if isinstance(attempt, tuple) else await attempt))
                 else:
                     answer = ask(self, guard, step, args, kwargs, is_async=True)
-                    if answer[0] and hasattr(answer[1], "__await__"):
+                    if answer[0] and is_awaitable(answer[1]):
                         answer = await ask_async(self, step, answer[1])
         except StopIteration as stop:
             final = stop.value

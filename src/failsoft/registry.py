@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 
@@ -12,6 +11,7 @@ from .breakers import BreakerStatus, BreakerSummary
 from .config import CircuitState, IntegrationConfig, IntegrationType, at_least_one, default_config
 from .decisions import Explanation
 from .degraded import Capacities
+from .forks import new_lock
 from .guards import build
 from .integrations import Integration
 from .logs import warn
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .recovery import Recovery
 
 
-_all: weakref.WeakSet[Registry] = weakref.WeakSet()
-
-
 class Registry:
     """A set of integrations by name. Module functions use a default one; tests make their own.
 
@@ -40,7 +37,7 @@ class Registry:
     """
 
     def __init__(self, *, max_operations: int = 1024) -> None:
-        self.lock = threading.RLock()  # over the tables below; never held while user code runs
+        self.lock = new_lock()  # over the tables below; never held while user code runs
         self.disabled = os.environ.get("FAILSOFT_DISABLED", "") not in ("", "0")
         self._integrations: dict[str, Integration] = {}
         self._configured: dict[str, IntegrationConfig] = {}  # replaced whole, so it may be read without the lock
@@ -52,7 +49,6 @@ class Registry:
         self.capacities = Capacities(self)
         self.metrics = IntegrationMetrics(self)
         self._health: HealthMonitor | None = None
-        _all.add(self)
 
     def integration(
         self,
@@ -261,14 +257,6 @@ def _settings(
         raise ValueError(f"config is for {config.type}, not for {type}")
     return config.with_(**overrides) if overrides else config
 
-
-def _unlock() -> None:
-    for registry in _all:
-        registry.lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # whoever held a lock in the parent is not there to give it back in the child
-    os.register_at_fork(after_in_child=_unlock)
 
 default = Registry()
 """The registry of the module functions."""

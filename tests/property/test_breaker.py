@@ -92,7 +92,7 @@ class Pair:
 
     def compare(self) -> None:
         assert str(self.breaker.state) == self.model.state
-        assert self.breaker.capacity == self.model.share(self.now) / 2**32
+        assert self.breaker.capacity == pytest.approx(self.model.share(self.now) / 2**32, abs=1e-9)
         status_matches(self.breaker.status(), self.model, self.now, self.first_generation)
 
     def compare_records(self) -> None:
@@ -116,7 +116,7 @@ def status_matches(status: BreakerStatus, expected: model.Breaker, now: int, fir
     assert str(status.state) == expected.state
     assert status.generation - first_generation == expected.generation
     assert status.reason == expected.reason
-    assert status.capacity == expected.capacity(now)
+    assert status.capacity == pytest.approx(expected.capacity(now), abs=1e-9)
     if expected.state in (model.State.FORCED_OPEN, model.State.DISABLED):
         return  # the text gives these states no numbers
     assert status.failures == expected.failures()

@@ -200,6 +200,10 @@ void fs_breaker_success(fs_breaker *breaker, fs_permit permit, fs_ns duration, f
 void fs_breaker_failure(fs_breaker *breaker, fs_permit permit, fs_ns duration, fs_ns now, fs_change *change);
 void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit);
 
+/* Take a permit back before anything was done with it, as if it had never been asked for. `gate` is what the gate was
+ * when it was. */
+void fs_breaker_withdraw(fs_breaker *breaker, fs_permit permit, uint64_t gate, fs_ns now);
+
 /* Would an outcome under this permit count in the rates? Only while CLOSED or METRICS_ONLY, in the same generation.
  * And keep a call that does not out of them, once it has been recorded apart in a series (it took its time). */
 bool fs_breaker_counts(const fs_breaker *breaker, fs_permit permit);

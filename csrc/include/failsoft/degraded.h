@@ -44,4 +44,7 @@ static inline bool fs_dial_admits(uint64_t *dial, uint64_t share) {
     return (before + share) >> 32 != before >> 32;
 }
 
+/* A call that might go does not. The next to ask takes its place. */
+static inline void fs_dial_take_back(uint64_t *dial, uint64_t share) { fs_add_relaxed(dial, (uint64_t)0 - share); }
+
 #endif

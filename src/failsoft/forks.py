@@ -1,0 +1,39 @@
+"""What a forked child must not inherit. Only the thread that forked goes on there: a lock held by another one would
+never be released, and what another one was doing will never be done."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+generation = 0
+"""How many forks lie between this process and the one that imported failsoft."""
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def new_lock() -> threading.RLock:
+    """A lock that is free in a child.
+
+    Its holder may take it again: the handler of a signal, or a finaliser, comes at any time and may make guarded calls.
+    """
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock
+
+
+def _in_child() -> None:
+    global generation
+    generation += 1
+    for lock in _locks:
+        if not lock._is_owned():
+            lock._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
