@@ -524,7 +524,7 @@ def test_refusals_of_retries_do_not_silence_those_of_calls(make: Make, caplog: p
 
 
 def test_refused_blocks_are_recorded_and_told_like_refused_calls(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    db = make("db")
+    db = make("a refused block")
     db.force_open()
     heard: list[failsoft.events.Refusal] = []
     unsubscribe = failsoft.subscribe(heard.append, failsoft.events.Refusal)
@@ -533,7 +533,7 @@ def test_refused_blocks_are_recorded_and_told_like_refused_calls(make: Make, cap
             pass
     finally:
         unsubscribe()
-    assert [(event.integration, event.operation) for event in heard] == [("db", "block")]
+    assert [(event.integration, event.operation) for event in heard] == [("a refused block", "block")]
     assert [d.kind for d in db.explain().decisions if d.operation == "block"] == ["refusal"]
     assert len(caplog.records) == 1
 

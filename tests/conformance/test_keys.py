@@ -216,8 +216,8 @@ def test_arena_and_memory_come_back(make: Make) -> None:
             guard(venue)
 
     turn(0, 1_000)
-    arena = _core.arena_bytes()
     gc.collect()
+    arena = _core.arena_bytes()
     blocks = sys.getallocatedblocks()
     turn(1_000, 10_000)
     gc.collect()
