@@ -91,7 +91,7 @@ def explain(integration: Integration) -> Explanation:
 
 def decisions_of(integration: Integration) -> tuple[Decision, ...]:
     """The last decisions about an integration, at most 256, oldest first."""
-    names, now = integration.operation_names, now_ns()
+    names, now = integration.operations, now_ns()
     decisions = []
     for kind, because, state, detail, number, place, _generation, count, first, last in integration.breaker.decisions():
         operation = names[place - 1] if 0 < place <= len(names) else None

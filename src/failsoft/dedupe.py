@@ -12,6 +12,8 @@ Calls made from inside it, also by tasks that it has started, are made, not wait
 A function that turns out to return awaitables is de-duplicated as an async one from then on, and always answers with
 something to await.
 
+`Registry.close()` cancels the tasks.
+
 All get the same value, not copies. An exception is copied for each, since raising writes into it; only where a class
 keeps what cannot be seen from outside do all get the same. Calls of `.outcome()` share with each other, not with plain
 ones. Calls whose key cannot be told (arguments that do not hash, a key function that raises) are made as if alone.
@@ -19,6 +21,7 @@ ones. Calls whose key cannot be told (arguments that do not hash, a key function
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -141,6 +144,14 @@ class Flights:
     def forget_all(self) -> None:
         """In the child of a fork: whoever led here does so in the parent."""
         self._sync, self._async, self._aloft = {}, {}, set()
+
+    def cancel(self) -> list[Task[Any]]:
+        """Cancel the tasks that are under way, each in its loop's thread, and tell which: the registry closes."""
+        tasks = [flight.task for flight in tuple(self._aloft) if flight.task is not None and not flight.task.done()]
+        for task in tasks:
+            with contextlib.suppress(RuntimeError):  # its loop has been closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        return tasks
 
     def call(self, guard: AnyGuard, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the guard, or share in a call like this one."""

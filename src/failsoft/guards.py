@@ -8,8 +8,8 @@ from functools import partial
 from types import BuiltinFunctionType, MethodType
 
 from ._core import make_guard
-from .asking import memory_key
 from .functions import dress, is_coroutine_function, is_generator_function
+from .memory import memory_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

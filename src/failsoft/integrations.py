@@ -274,12 +274,7 @@ class Integration:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The names of its guarded operations."""
-        return tuple(self._operations)
-
-    @property
-    def operation_names(self) -> tuple[str, ...]:
-        """The names by the number the core knows them by, from 1."""
+        """The names of its guarded operations, in the order of the numbers that the core knows them by, from 1."""
         return tuple(self._operations)
 
     @property

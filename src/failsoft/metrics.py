@@ -121,18 +121,6 @@ def read_metrics(operations: Iterable[tuple[Operation, Baseline | None]], window
     )
 
 
-def latencies(operations: Iterable[Operation], *, recent: bool) -> tuple[tuple[int, int, int], tuple[float, ...]]:
-    """(calls, summed ns, failures) of operations together, and their QUANTILES in seconds (0.0 without calls)."""
-    cells: dict[int, int] = {}
-    calls = summed = failures = 0
-    for operation in operations:
-        some, more, failed, _slow = operation.totals_of(recent)
-        calls, summed, failures = calls + some, summed + more, failures + failed
-        for middle, count in (operation.recent if recent else operation).cells():
-            cells[middle] = cells.get(middle, 0) + count
-    return (calls, summed, failures), _quantiles(cells)
-
-
 def _calls(operation: Operation, view: LatencyView, recent: bool) -> dict[str, Any]:
     count, summed, failures, _slow = operation.totals_of(recent)
     return _fields(count, summed, failures, view.quantiles(QUANTILES)) if count else {}

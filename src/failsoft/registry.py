@@ -19,6 +19,7 @@ from .metrics import OVERFLOW, IntegrationMetrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Iterator
     from typing import Any
 
@@ -199,16 +200,32 @@ class Registry:
         self._switch(False)
 
     def close(self) -> None:
-        """End what it has started and forget integrations and settings. Guards already made go on working."""
+        """End what it has started and forget integrations and settings. Guards already made go on working.
+
+        That is health checks with their thread or tasks, and the tasks of shared calls (`dedupe=`), which it cancels.
+        """
         if self._health is not None:
             self._health.clear()
+        self._cancel_shared_calls()
         self._forget()
 
     async def aclose(self) -> None:
         """The same, from a running loop, which goes on while this waits for what is under way."""
+        import asyncio
+
         if self._health is not None:
             await self._health.aclear()
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        here = [task for task in self._cancel_shared_calls() if task.get_loop() is loop and task is not me]
+        if here:
+            await asyncio.wait(here)
         self._forget()
+
+    def _cancel_shared_calls(self) -> list[Task[Any]]:
+        with self.lock:
+            guards = [guard for ref in self._guards if (guard := ref()) is not None]
+        flights = [guard._recovery.flights for guard in guards if guard._recovery.flights is not None]
+        return [task for each in flights for task in each.cancel()]
 
     def _forget(self) -> None:
         with self.lock:

@@ -1020,3 +1020,35 @@ def test_it_goes_through_the_seeds_face(registry: Registry) -> None:
         assert len(flight.calls) == 1
 
     asyncio.run(main())
+
+
+# ---- the end of the registry
+
+
+def test_closing_cancels_shared_calls(make: Make, registry: Registry) -> None:
+    ended: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("it")
+
+    call = make().guard(forever, dedupe=True)
+
+    async def main(close: Callable[[], Any]) -> None:
+        waiting = [asyncio.ensure_future(call()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        closing = close()
+        if closing is not None:
+            await closing
+            assert ended == ["it"]
+        done = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10.0)
+        assert [type(error) for error in done] == [asyncio.CancelledError] * 3
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main(registry.aclose))
+    call = make("another").guard(forever, dedupe=True)
+    asyncio.run(main(registry.close))
+    assert ended == ["it", "it"]
