@@ -287,8 +287,12 @@ class Integration:
     @property
     def shards(self) -> dict[Hashable, Integration]:
         """The integrations of the keys seen by `guard(key=...)` and not forgotten since."""
-        with self._registry.lock:  # new ones come meanwhile
-            return dict(self._shards.items())
+        with self._registry.lock:  # new ones wait so long
+            while True:
+                try:
+                    return dict(self._shards.items())
+                except RuntimeError:  # without the GIL, those that nobody keeps go while we look
+                    continue
 
     @property
     def family(self) -> str:

@@ -102,9 +102,12 @@ def read_metrics(operations: Iterable[tuple[Operation, Baseline | None]], window
         return OperationMetrics(recent=OperationMetrics())
     if len(parts) == 1 and parts[0][1] is None:
         operation = parts[0][0]
-        ever, recent = _calls(operation, operation, False), _calls(operation, operation.recent, True)
+        # Lately first: what comes while we read must not make it more than there ever was.
+        recent = _calls(operation, operation.recent, True)
+        ever = _calls(operation, operation, False)
     else:
-        ever, recent = _together(parts, None), _together(parts, now_ns() - round(window * 1e9))
+        recent = _together(parts, now_ns() - round(window * 1e9))
+        ever = _together(parts, None)
     counted = dict.fromkeys(EVENTS, 0)
     for operation, base in parts:
         before = base.events if base else (0,) * len(EVENTS)
