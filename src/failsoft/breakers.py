@@ -142,7 +142,7 @@ class CircuitBreaker(Breaker):
     def status(self) -> BreakerStatus:
         """Everything it knows of itself, now."""
         state, reason, generation, failures, probes, (calls, failed, _slow), retry_after, age, capacity = self.read()
-        rate = failed / calls if calls and calls >= self.config.minimum_calls else None
+        rate = self._rate(calls, failed)
         return BreakerStatus(
             CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity
         )
@@ -150,8 +150,11 @@ class CircuitBreaker(Breaker):
     def numbers(self) -> dict[str, object]:
         """What an error tells of it: state, failures, failure_rate and sample_size, as in `status()`."""
         state, _reason, _generation, failures, _probes, (calls, failed, _slow), *_ = self.read()
-        rate = failed / calls if calls and calls >= self.config.minimum_calls else None
+        rate = self._rate(calls, failed)
         return {"state": CircuitState(state), "failures": failures, "failure_rate": rate, "sample_size": calls}
+
+    def _rate(self, calls: int, failed: int) -> float | None:
+        return failed / calls if calls and calls >= self.config.minimum_calls else None
 
     def attempt(self) -> BreakerAttempt:
         """A context manager around one call: an exception is a failure, anything else a success."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -220,7 +219,7 @@ class Flights:
     async def _share_async(self, guard: AnyGuard, mode: int, arguments: Arguments, begun: Begun) -> Any:
         """`begun` is what the call has given already, where it took making it to know that it can be awaited."""
         key = self._key_of(guard, mode, *arguments)
-        loop = _running_loop()
+        loop = timers.running_loop()
         flight = None if key is None or loop is None else self._board(guard, mode, arguments, begun, loop, key)
         if flight is None or loop is None:
             return await _whole(guard, mode, arguments, begun)
@@ -322,14 +321,6 @@ def _take_out(table: dict[Hashable, Any], key: Hashable, flight: object) -> None
             del table[key]
     except Exception:  # a comparison raised; better to begin with none than to keep one that has landed
         table.clear()
-
-
-def _running_loop() -> AbstractEventLoop | None:
-    asyncio = sys.modules.get("asyncio")
-    try:
-        return None if asyncio is None else asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _waited_in_vain(guard: AnyGuard, mode: int, seconds: float, arguments: Arguments) -> Any:

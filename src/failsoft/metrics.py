@@ -157,11 +157,11 @@ def _together(parts: list[tuple[Operation, Baseline | None]], since: int | None)
         calls, summed, failures = calls + some, summed + more, failures + failed
         for middle, count in seen.items():
             cells[middle] = cells.get(middle, 0) + count
-    return _fields(calls, summed, failures, _quantiles(cells)) if calls else {}
+    return _fields(calls, summed, failures, quantiles_of(cells)) if calls else {}
 
 
-def _quantiles(cells: dict[int, int]) -> tuple[float, ...]:
-    """The QUANTILES of (middle in ns -> count): the ceil(q * n)-th smallest, as the compiled pass finds them."""
+def quantiles_of(cells: dict[int, int]) -> tuple[float, ...]:
+    """The QUANTILES in seconds of (middle in ns -> count), 0.0 without any: the ceil(q * n)-th smallest, as in C."""
     total = sum(cells.values())
     if not total:
         return (0.0,) * len(QUANTILES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config import CircuitState, IntegrationType
-from ..metrics import QUANTILES
+from ..metrics import QUANTILES, quantiles_of
 from ..records import Record, field_names
 
 TYPE_CHECKING = False
@@ -86,16 +86,7 @@ class Traffic:
         for operation in self.operations:
             for middle, count in operation.recent.cells():
                 cells[middle] = cells.get(middle, 0) + count
-        total = sum(cells.values())
-        if not total:
-            return (None,) * len(QUANTILES)
-        found: list[float] = []
-        passed = 0
-        for middle in sorted(cells):
-            passed += cells[middle]
-            while len(found) < len(QUANTILES) and passed >= QUANTILES[len(found)] * total:
-                found.append(middle / 1e9)
-        return tuple(found)
+        return quantiles_of(cells) if cells else (None,) * len(QUANTILES)
 
 
 def from_traffic(integration: Integration) -> HealthStatus:
