@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from . import deadlines, timers
+from . import expiry, timers
 from .fallbacks import Aged
 from .functions import is_awaitable, is_coroutine_function
 
@@ -69,7 +69,7 @@ def ask(
 async def ask_async(recovery: Recovery, fallback: Fallback, answer: Awaitable[Any]) -> Answer:
     """Await what a handler gave, for as long as it may take."""
     limit = fallback.timeout if fallback.timeout is not None else recovery.patience
-    deadline = deadlines.arm(limit, lambda seconds: _late(fallback, seconds))
+    deadline = expiry.arm(limit, lambda seconds: _late(fallback, seconds))
     try:
         value = await answer
     except BaseException as error:

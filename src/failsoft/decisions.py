@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from .breakers import BreakerStatus
     from .integrations import Integration
 
-TRANSITION, REFUSAL, LIMIT, RETRY, GIVE_UP, FALLBACK, CAPACITY, HEALTH = range(1, 9)
+TRANSITION, REFUSAL, LIMIT, RETRY, GIVE_UP, FALLBACK, CAPACITY, HEALTH, LOAD, HEDGE, STREAM = range(1, 12)
 """The kinds of csrc/include/failsoft/recorder.h."""
 
-KINDS = ("", "transition", "refusal", "limit", "retry", "give_up", "fallback", "capacity", "health")
+KINDS = (
+    "", "transition", "refusal", "limit", "retry", "give_up", "fallback", "capacity", "health", "load", "hedge",
+    "stream",
+)  # fmt: skip
 
 OPERATOR = REASONS.index("operator")
 
-NOT_RETRYABLE, USED_UP, NOT_IDEMPOTENT, NO_TIME, REFUSED = range(1, 6)
+NOT_RETRYABLE, USED_UP, NOT_IDEMPOTENT, NO_TIME, REFUSED, NO_BUDGET = range(1, 7)
 GIVE_UPS = (
     "",
     "such errors are not retried",
@@ -31,6 +34,7 @@ GIVE_UPS = (
     "the operation is not idempotent and may have been carried out",
     "the overall deadline comes before the wait is over",
     "the gate refused the next attempt",
+    "the retry budget is spent",
 )
 """Why no further attempt was made, by the code that is recorded."""
 

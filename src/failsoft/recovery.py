@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
 
-from . import answers, deadlines, decisions, events, timers
+from . import answers, decisions, events, expiry, timers
 from ._core import REASONS, STATES, now_ns
 from .asking import ask, ask_async
 from .classify import classify_error, never_sent, retry_after_of
@@ -178,9 +178,9 @@ class Recovery:
         category = self.failure(value) if self.failure else None
         return None if category is None else ErrorCategory(category)
 
-    def arm(self, seconds: float) -> deadlines.AttemptDeadline | None:
+    def arm(self, seconds: float) -> expiry.AttemptDeadline | None:
         """Bound a suspended attempt."""
-        return deadlines.arm(seconds, lambda given: answers.expired(self, given))
+        return expiry.arm(seconds, lambda given: answers.expired(self, given))
 
     def metrics(self) -> OperationMetrics:
         """The numbers of this operation now."""

@@ -35,6 +35,9 @@ typedef enum {
     FS_FALLBACK,   /* because: its type; number: age of the data in seconds, NaN where unknown */
     FS_CAPACITY,   /* because: who changed it; number: the capacity from then on */
     FS_HEALTH,     /* because: 1 healthy, 0 not */
+    FS_LOAD,       /* refused by load control; because: which one; number: what it allowed then */
+    FS_HEDGE,      /* a second attempt beside the first; number: seconds the first had had */
+    FS_STREAM,     /* because: what befell a stream; number: its measure */
     FS_DECISION_KINDS,
 } fs_decision_kind;
 
