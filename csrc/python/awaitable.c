@@ -10,6 +10,7 @@
  * loop is dropped), or at birth where an argument or the function could refer to it; calls with neither, numbers and
  * strings in and a value out, save that cost. In RECOVERING it drives a
  * coroutine of recovery.py instead of the user's. */
+#include "deadlines.h"
 #include "stop.h"
 
 #include <structmember.h>
@@ -29,7 +30,7 @@ typedef struct {
     fs_ns limit;               /* the guard's, or 0: the end of this attempt has something to tell */
     fs_ticks deadline;         /* for remaining() */
     fs_ns until;               /* CLOCK_MONOTONIC bound on the attempt, FS_FOREVER: none but the guard's */
-    PyObject *timer;           /* armed at the first suspension; NULL: none */
+    fs_deadline expiry;        /* armed at the first suspension */
     PyObject *names;           /* keyword names of the call, as in a vectorcall */
     PyObject *packed;          /* all argument values where they do not fit the stash */
     PyObject *stash[STASH];
@@ -197,32 +198,30 @@ static void discard_inner(fs_awaitable *a) {
 
 static fs_ns shorter(fs_ns a, fs_ns b) { return a < b ? a : b; }
 
-/* The first suspension: from here on somebody else may hold us, and time may pass without us. */
-static void first_suspension(fs_awaitable *a) {
+/* What an attempt that ends without an outcome leaves behind. */
+static void abandon(fs_awaitable *a);
+
+/* The first suspension: from here on somebody else may hold us, and time may pass without us. False: it cannot be
+ * bounded, and an exception is set. */
+static bool first_suspension(fs_awaitable *a, PyObject *yielded) {
     a->suspended = true;
     if (!a->tracked) PyObject_GC_Track((PyObject *)a);
     a->tracked = true;
-    if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return;
-    fs_ns spent = fs_ticks_to_ns(fs_stamp() - a->start);
-    fs_ns left = a->guard->reach > spent ? a->guard->reach - spent : 0;
-    if (a->until != FS_FOREVER) {
-        fs_ns now = fs_now();
-        left = shorter(left, a->until > now ? a->until - now : 0);
-    }
-    a->timer = PyObject_CallMethod(a->guard->recovery, "arm", "d", (double)left / 1e9);
-    if (!a->timer) PyErr_WriteUnraisable(a->guard->recovery);
-    if (a->timer == Py_None) Py_CLEAR(a->timer);
-    if (a->timer) a->limit = 0;
+    if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return true;
+    return fs_deadline_arm(&a->expiry, a->start, a->deadline, yielded) >= 0;
 }
 
-/* Disarm the timer, tell it how the attempt ended (an exception, or NULL), and hear what to raise instead: a new
- * reference, or NULL for what it was. */
-static PyObject *disarm(fs_awaitable *a, PyObject *exception) {
-    PyObject *timer = a->timer;
-    a->timer = NULL;
-    PyObject *instead = PyObject_CallMethod(timer, "finish", "O", exception ? exception : Py_None);
-    if (!instead) PyErr_WriteUnraisable(timer);
-    Py_DECREF(timer);
+/* The deadline has fired. Take back what it has asked of the task, and hear what to raise in place of `exception` (NULL:
+ * a value came): a new reference, or NULL for what it was. */
+static PyObject *expired(fs_awaitable *a, PyObject *exception) {
+    double given = (double)fs_ticks_to_ns(a->deadline > a->start ? a->deadline - a->start : 0) / 1e9;
+    PyObject *task = a->expiry.task;
+    a->expiry.task = NULL;
+    a->expiry.fired = false;
+    PyObject *instead = PyObject_CallMethod(a->guard->recovery, "expired", "OiOd", task, (int)a->expiry.cancelling,
+                                            exception ? exception : Py_None, given);
+    if (!instead) PyErr_WriteUnraisable(a->guard->recovery);
+    Py_DECREF(task);
     if (instead == Py_None) Py_CLEAR(instead);
     return instead;
 }
@@ -266,7 +265,6 @@ static void remember(fs_awaitable *a, PyObject *value, fs_ticks stamp) {
 
 /* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
 static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, fs_ticks stamp, PyObject **result) {
-    if (a->timer) Py_XDECREF(disarm(a, NULL));
     PyObject *answer;
     if (a->guard->judge) {
         PyObject *arguments = arguments_of(a);
@@ -295,6 +293,7 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
         bool raises = fs_mode_of(a->mode) == FS_RAISE;
         return done(a, raises ? fs_guard_unpack(value) : value, result);
     }
+    if (FS_UNLIKELY(fs_deadline_disarm(&a->expiry))) Py_XDECREF(expired(a, NULL)); /* it came too late to matter */
     fs_ticks stamp = fs_stamp();
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
     fs_histogram *histogram = fs_guard_histogram(guard);
@@ -321,7 +320,7 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
     fs_ticks stamp = fs_stamp();
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
     PyObject *exception = fs_exception_raised();
-    PyObject *instead = a->timer ? disarm(a, exception) : NULL;
+    PyObject *instead = fs_deadline_disarm(&a->expiry) ? expired(a, exception) : NULL;
     if (instead) Py_SETREF(exception, instead);
     PyObject *arguments = PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception) ? arguments_of(a) : NULL;
     fs_exception_put(exception);
@@ -329,6 +328,16 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
     Py_XDECREF(arguments);
     bool final = !answer || fs_mode_of(a->mode) == FS_ATTEMPT;
     return final ? done(a, answer, result) : recover(a, answer, result);
+}
+
+/* It has suspended, and its deadline cannot be armed: then it does not go on, rather than go on without one. */
+static PySendResult unbounded(fs_awaitable *a, PyObject **result) {
+    PyObject *why = fs_exception_take();
+    Py_CLEAR(*result);
+    discard_inner(a);
+    abandon(a);
+    fs_exception_put(why);
+    return done(a, NULL, result);
 }
 
 static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
@@ -341,8 +350,8 @@ static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
     if (FS_UNLIKELY(a->nested)) Py_LeaveRecursiveCall();
     if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
     if (status == PYGEN_ERROR) return raised(a, result);
-    if (FS_UNLIKELY(!a->suspended)) first_suspension(a);
-    return PYGEN_NEXT;
+    if (FS_LIKELY(a->suspended) || first_suspension(a, *result)) return PYGEN_NEXT;
+    return unbounded(a, result);
 }
 
 /* Ask the breaker. False: it refused, and the answer is there. */
@@ -477,11 +486,10 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     return as_method(status, result);
 }
 
-/* What an attempt that ends without an outcome leaves behind. */
 static void abandon(fs_awaitable *a) {
     if (a->stage == RUNNING) fs_guard_settle(a->guard, a->permit, 0, FS_IGNORED_OUTCOME, 0, 0);
     a->stage = DONE;
-    if (a->timer) Py_XDECREF(disarm(a, NULL));
+    if (fs_deadline_disarm(&a->expiry)) Py_XDECREF(expired(a, NULL));
 }
 
 /* A coroutine that refuses to close goes on living. */
@@ -510,7 +518,7 @@ static int awaitable_traverse(PyObject *self, visitproc visit, void *arg) {
     fs_awaitable *a = (fs_awaitable *)self;
     Py_VISIT(a->inner);
     Py_VISIT(a->guard);
-    Py_VISIT(a->timer);
+    Py_VISIT(a->expiry.task);
     Py_VISIT(a->names);
     Py_VISIT(a->packed);
     for (uint8_t i = 0; i < a->stashed; i++) Py_VISIT(a->stash[i]);
@@ -528,7 +536,7 @@ static int awaitable_clear(PyObject *self) {
 static void dealloc(PyObject *self) {
     fs_awaitable *a = (fs_awaitable *)self;
     if (a->weakrefs) PyObject_ClearWeakRefs(self);
-    if (FS_UNLIKELY(a->stage == RUNNING || a->timer)) {
+    if (FS_UNLIKELY(a->stage == RUNNING || a->expiry.task)) {
         /* We may be dying while an exception passes through; settling must not disturb it. */
         PyObject *passing = fs_exception_take();
         abandon(a);

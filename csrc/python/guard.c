@@ -1,3 +1,4 @@
+#include "deadlines.h"
 #include "table.h"
 
 #include <structmember.h>
@@ -409,7 +410,8 @@ int fs_python_setup(PyObject *module) {
     if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
         PyType_Ready(&fs_plain_guard_type) < 0 || PyType_Ready(&fs_plain_async_guard_type) < 0 ||
         add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 ||
-        PyType_Ready(&fs_entry_type) < 0 || add_type(module, "Refusal", &fs_refusal_type) < 0 ||
+        PyType_Ready(&fs_entry_type) < 0 || add_type(module, "ArmedDeadline", &fs_armed_type) < 0 ||
+        add_type(module, "Refusal", &fs_refusal_type) < 0 ||
         add_type(module, "IntegrationResult", &fs_result_type) < 0)
         return -1;
     return 0;

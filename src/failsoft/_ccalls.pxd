@@ -8,6 +8,9 @@ cdef extern from "frame.h" nogil:
     fs_ticks fs_frame_now()
     uint32_t fs_stripe()
 
+cdef extern from "deadlines.h":
+    object fs_armed_new(fs_ns ns)
+
 cdef extern from "guard.h":
     ctypedef struct PyObject:
         pass

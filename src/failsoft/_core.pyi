@@ -1,5 +1,6 @@
 """The compiled core, as Python sees it. Names with an underscore, and all that `failsoft` does not export, may change."""
 
+from asyncio import Task
 from collections.abc import Callable, Iterable, Coroutine, Generator, Sequence
 from types import GenericAlias
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, final, overload
@@ -451,6 +452,16 @@ def remaining() -> float | None:
 
     That is the least of the attempt timeouts and overall deadlines of all guards entered in this thread or task.
     """
+
+@final
+class ArmedDeadline:
+    """A running task's deadline, armed at its making."""
+
+    def disarm(self) -> tuple[Task[Any], int] | None:
+        """(task, requests to cancel it that were there before) if it has fired, else None."""
+
+def arm_deadline(seconds: float) -> ArmedDeadline | None:
+    """Cancel the running asyncio task in so many seconds. None where no such task runs."""
 
 def clock_source() -> str:
     """Which clock stamps durations now: "tsc", "cntvct", "monotonic" or "fake"."""

@@ -590,6 +590,10 @@ def remaining():
     return <double>fs_ticks_to_ns(<uint64_t>left) / SECOND if left > 0 else 0.0
 
 
+def arm_deadline(double seconds):
+    return fs_armed_new(to_ns(seconds) if seconds > 0 else 0)
+
+
 def clock_source():
     """Which clock stamps durations now: "tsc", "cntvct", "monotonic" or "fake"."""
     if fs_clock.source == FS_CLOCK_FAKE:

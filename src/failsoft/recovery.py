@@ -41,6 +41,7 @@ from .retry import retryable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Task
     from typing import Any
 
     from ._core import Operation, Refusal
@@ -178,9 +179,11 @@ class Recovery:
         category = self.failure(value) if self.failure else None
         return None if category is None else ErrorCategory(category)
 
-    def arm(self, seconds: float) -> expiry.AttemptDeadline | None:
-        """Bound a suspended attempt."""
-        return expiry.arm(seconds, lambda given: answers.expired(self, given))
+    def expired(
+        self, task: Task[Any], cancelling: int, error: BaseException | None, seconds: float
+    ) -> BaseException | None:
+        """What to raise in place of `error` where an attempt, given so many seconds, was cancelled for that."""
+        return expiry.verdict(task, cancelling, error, lambda: answers.expired(self, seconds))
 
     def metrics(self) -> OperationMetrics:
         """The numbers of this operation now."""

@@ -115,6 +115,12 @@ class FakeClock:
         """
         return self._at(when, _in_loop(loop, callback), looks_again=True)
 
+    def alarm(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> _Alarm:
+        """The same, as an object."""
+        alarm = _Alarm(_in_loop(loop, callback))
+        alarm.cancel = self._at(when, alarm.fire, looks_again=True)
+        return alarm
+
     def wait_until(self, event: threading.Event, when: int | None) -> None:
         """Block this thread until the event is set, `advance` in another one passes the time, or the clock ends."""
         call_off = None if when is None else self._at(when, event.set, looks_again=True)
@@ -138,6 +144,18 @@ class FakeClock:
                     heapq.heapify(self._timers)
 
         return call_off
+
+
+class _Alarm:
+    __slots__ = ("__weakref__", "_go", "cancel")
+
+    cancel: Callable[[], None]
+
+    def __init__(self, fire: Callable[[], None]) -> None:
+        self._go = fire
+
+    def fire(self) -> None:
+        self._go()
 
 
 def _in_loop(loop: AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:

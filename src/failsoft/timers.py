@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from threading import Event
     from typing import Protocol
 
+    class Alarm(Protocol):
+        """A callback to come. It can be called off, and referred to weakly."""
+
+        def cancel(self) -> None: ...
+
     class Timers(Protocol):
         """How to wait, for a thread and for a task. Durations in seconds, points in time in ns of CLOCK_MONOTONIC."""
 
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
             self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]
         ) -> Callable[[], None]: ...
         def call_at(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Callable[[], None]: ...
+        def alarm(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Alarm: ...
         def wait_until(self, event: Event, when: int | None) -> None: ...
 
 
@@ -50,6 +56,10 @@ class RealTimers:
     def call_at(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Callable[[], None]:
         """The same at a point in time, at once if it has passed."""
         return loop.call_later(max(when - now_ns(), 0) / 1e9, callback).cancel
+
+    def alarm(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Alarm:
+        """As `call_at`, from the loop's own thread. Who only refers weakly to what it gives does not keep the loop."""
+        return loop.call_later(max(when - now_ns(), 0) / 1e9, callback)
 
     def wait_until(self, event: Event, when: int | None) -> None:
         """Block this thread until the event is set or the time has come; None: the event alone."""
