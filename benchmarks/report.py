@@ -33,6 +33,7 @@ SUITES = (
     "bench_call",
     "bench_await",
     "bench_configured",
+    "bench_deadlines",
     "bench_histogram",
     "bench_accuracy",
     "bench_backoff",

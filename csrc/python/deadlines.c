@@ -17,7 +17,7 @@ static struct {
     bool learned;
     PyTypeObject *future, *task;
     PyObject *current_tasks; /* loop -> task; NULL from Python 3.14 on */
-    fs_shortcut running_loop, get_loop, cancelling, done;
+    fs_shortcut running_loop, get_loop, cancelling, done, cancelled;
     PyObject *current_task;
 } asyncio;
 
@@ -65,6 +65,7 @@ static int learn(void) {
                 learn_function(&asyncio.running_loop, core, "_get_running_loop") &&
                 learn_method(&asyncio.get_loop, asyncio.future, "get_loop") &&
                 learn_method(&asyncio.done, asyncio.future, "done") &&
+                learn_method(&asyncio.cancelled, asyncio.future, "cancelled") &&
                 learn_method(&asyncio.cancelling, asyncio.task, "cancelling");
 #if PY_VERSION_HEX < 0x030E0000
     good = good && (asyncio.current_tasks = PyObject_GetAttrString(core, "_current_tasks")) &&
@@ -113,14 +114,19 @@ static int32_t cancelling_now(PyObject *task) {
     return (int32_t)count - (own > 0);
 }
 
-/* Is what the task waits for there already, so that it is about to be woken? Runs no code of users. */
+static bool says_yes(const fs_shortcut *method, PyObject *self) {
+    PyObject *answer = call_method(method, self);
+    Py_XDECREF(answer);
+    return answer == Py_True;
+}
+
+/* Is what the task waits for there already, so that it is about to be woken? Not if that was cancelled: then it is about
+ * to be told so. Runs no code of users. */
 static bool about_to_wake(PyObject *task) {
     if (Py_TYPE(task) != asyncio.task) return false;
     PyObject *waiter = PyObject_GetAttrString(task, "_fut_waiter");
     bool exact = waiter && (Py_TYPE(waiter) == asyncio.future || Py_TYPE(waiter) == asyncio.task);
-    PyObject *done = exact ? call_method(&asyncio.done, waiter) : NULL;
-    bool there = done == Py_True;
-    Py_XDECREF(done);
+    bool there = exact && says_yes(&asyncio.done, waiter) && !says_yes(&asyncio.cancelled, waiter);
     Py_XDECREF(waiter);
     PyErr_Clear();
     return there;
@@ -328,6 +334,7 @@ static int hang_up(fs_deadline *deadline, fs_deadlines *queue, fs_ticks now, fs_
     if (FS_UNLIKELY(clock_changed(queue))) move_to_clock(queue);
     /* An empty wheel may stand anywhere, and the nearer to now, the fewer times a deadline is hung up. */
     if (queue->wheel.count == 0 && now >> queue->shift > queue->wheel.at) queue->wheel.at = now >> queue->shift;
+    queue->seen = now;
     uint64_t mask = (UINT64_C(1) << queue->shift) - 1;
     uint64_t tick = due > FS_TICK_MOST - mask ? FS_TICK_MOST >> queue->shift : (due + mask) >> queue->shift;
     uint64_t look = fs_wheel_arm(&queue->wheel, &deadline->node, tick);

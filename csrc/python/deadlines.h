@@ -35,7 +35,7 @@ typedef struct fs_deadlines {
     PyObject *timer;         /* a weak reference to that timer, which would keep its loop alive; NULL: none is set */
     uint64_t aimed;          /* the tick it is set for; FS_NO_TICK: none */
     uint64_t ns_per_tick;    /* of the clock the wheel goes by, to move over to another */
-    fs_ticks seen;           /* stamp when that was looked at last */
+    fs_ticks seen;           /* the latest stamp known here */
     uint32_t shift;          /* a tick is 1 << shift stamps */
     bool fake;
     struct fs_deadlines *next;

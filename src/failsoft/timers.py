@@ -59,7 +59,10 @@ class RealTimers:
 
     def alarm(self, loop: AbstractEventLoop, when: int, callback: Callable[[], None]) -> Alarm:
         """As `call_at`, from the loop's own thread. Who only refers weakly to what it gives does not keep the loop."""
-        return loop.call_later(max(when - now_ns(), 0) / 1e9, callback)
+        from contextvars import Context
+
+        # In a context of its own: that of whoever runs now may hold much, and the alarm may be a long way off.
+        return loop.call_later(max(when - now_ns(), 0) / 1e9, callback, context=Context())
 
     def wait_until(self, event: Event, when: int | None) -> None:
         """Block this thread until the event is set or the time has come; None: the event alone."""
