@@ -214,6 +214,29 @@ async def cancelled_by_itself_before_it_suspends() -> None:
 
 
 @scenario
+async def cancelled_by_itself_before_it_suspends_and_going_on() -> None:
+    """Then it was asked by another too, however long ago, and it is no timeout, as under `asyncio.timeout`."""
+
+    async def body() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await hang()
+        except asyncio.CancelledError:
+            pass
+        await hang()
+
+    async def by_asyncio() -> None:
+        async with asyncio.timeout(SOON):
+            await body()
+
+    for call in (bounded(SOON, body)(), by_asyncio()):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.ensure_future(call)
+
+
+@scenario
 async def a_task_that_was_cancelled_before() -> None:
     """A request that was met long ago, and not taken back, is not taken for a new one."""
 
@@ -397,14 +420,24 @@ async def a_future_of_another_class() -> None:
 
 
 @scenario
-async def many_at_once_each_in_its_time() -> None:
-    began, ended = time.monotonic(), []
+async def many_at_once_in_their_order_and_never_early() -> None:
+    ended = []
+    spinning = True
+
+    async def spin() -> None:
+        """Timers of a busy loop are the most exact."""
+        while spinning:
+            await asyncio.sleep(0)
 
     async def one(seconds: float) -> None:
-        await timed_out(bounded(seconds, hang)())
+        began = time.monotonic()
+        await timed_out(bounded(seconds, asyncio.Event().wait)())
         ended.append((time.monotonic() - began, seconds))
 
-    await asyncio.gather(*(one(SOON + number * TICK) for number in range(20)))
+    other = asyncio.ensure_future(spin())
+    await asyncio.gather(*(one(SOON + number * TICK * 0.99) for number in range(40)))
+    spinning = False
+    await other
     assert [seconds for _, seconds in ended] == sorted(seconds for _, seconds in ended)
     assert all(after >= seconds for after, seconds in ended)
 
@@ -503,12 +536,12 @@ def test_a_loop_is_not_kept_alive() -> None:
 
 
 def test_one_timer_of_the_loop_serves_all() -> None:
-    set_at: list[float] = []
+    timers: list[asyncio.TimerHandle] = []
 
     class Counting(asyncio.SelectorEventLoop):
         def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
-            set_at.append(when)
-            return super().call_at(when, *args, **kwargs)
+            timers.append(super().call_at(when, *args, **kwargs))
+            return timers[-1]
 
     async def waits(future: asyncio.Future[None]) -> None:
         await future
@@ -519,13 +552,18 @@ def test_one_timer_of_the_loop_serves_all() -> None:
         futures = [loop.create_future() for _ in range(1000)]
         tasks = [asyncio.ensure_future(call(future)) for future in futures]
         await asyncio.sleep(0)
+        assert len(timers) == 1
+        sooner = asyncio.ensure_future(bounded(NEVER / 100, waits)(loop.create_future()))
+        await asyncio.sleep(0)
+        assert [timer.cancelled() for timer in timers] == [True, False]
+        sooner.cancel()
         for future in futures:
             future.set_result(None)
         await asyncio.gather(*tasks)
 
     with asyncio.Runner(loop_factory=Counting) as runner:
         runner.run(main())
-    assert len(set_at) == 1
+    assert len(timers) == 2
 
 
 def test_a_call_that_is_dropped_is_forgotten() -> None:
