@@ -270,12 +270,25 @@ static fs_deadlines *queue_here(PyObject *yielded) {
 
 /* ---- Turning the wheel. */
 
+/* What a weak reference refers to, a new reference; NULL: it is gone. */
+static PyObject *referent(PyObject *reference) {
+    PyObject *found = NULL;
+#if PY_VERSION_HEX >= 0x030D0000
+    if (PyWeakref_GetRef(reference, &found) < 0) PyErr_Clear();
+#else
+    found = PyWeakref_GetObject(reference);
+    found = found == Py_None ? NULL : Py_NewRef(found);
+#endif
+    return found;
+}
+
 static void call_off(fs_deadlines *queue) {
     if (!queue->timer) return;
-    PyObject *timer = PyWeakref_GetObject(queue->timer); /* borrowed */
-    PyObject *done = timer != Py_None ? PyObject_CallMethod(timer, "cancel", NULL) : NULL;
-    if (!done && timer != Py_None) PyErr_WriteUnraisable(timer);
+    PyObject *timer = referent(queue->timer);
+    PyObject *done = timer ? PyObject_CallMethod(timer, "cancel", NULL) : NULL;
+    if (timer && !done) PyErr_WriteUnraisable(timer);
     Py_XDECREF(done);
+    Py_XDECREF(timer);
     Py_CLEAR(queue->timer);
 }
 
