@@ -208,7 +208,9 @@ static bool first_suspension(fs_awaitable *a, PyObject *yielded) {
     if (!a->tracked) PyObject_GC_Track((PyObject *)a);
     a->tracked = true;
     if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return true;
-    return fs_deadline_arm(&a->expiry, a->start, a->deadline, yielded) >= 0;
+    fs_armed_as armed = fs_deadline_arm(&a->expiry, a->start, a->deadline, yielded);
+    if (FS_UNLIKELY(armed == FS_NOT_ARMED)) PyErr_WriteUnraisable(a->guard->recovery); /* and then it goes on unbounded */
+    return armed != FS_UNSUPPORTED;
 }
 
 /* The deadline has fired. Take back what it has asked of the task, and hear what to raise in place of `exception` (NULL:

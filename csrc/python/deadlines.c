@@ -370,34 +370,36 @@ static bool trio_runs(void) {
     return runs;
 }
 
-static int no_loop(void) {
-    if (PyErr_Occurred()) return -1;
-    if (!trio_runs()) return 0;
+static fs_armed_as no_loop(void) {
+    if (PyErr_Occurred()) return FS_NOT_ARMED;
+    if (!trio_runs()) return FS_NO_TASK;
     PyErr_SetString(PyExc_RuntimeError,
                     "a guarded coroutine has a deadline, and deadlines need asyncio: a trio task cannot be cancelled from "
                     "outside; use trio.move_on_after around a call that is guarded by integration.attempt()");
-    return -1;
+    return FS_UNSUPPORTED;
 }
 
-int fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, PyObject *yielded) {
+fs_armed_as fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, PyObject *yielded) {
     if (FS_UNLIKELY(!asyncio.learned)) {
         int known = learn();
-        if (known < 0) return -1;
+        if (known < 0) return FS_NOT_ARMED;
         if (known == 0) return no_loop();
     }
     fs_deadlines *queue = queue_here(yielded);
     if (FS_UNLIKELY(!queue)) return no_loop();
     PyObject *task = current_task(queue->loop);
-    if (FS_UNLIKELY(!task)) return PyErr_Occurred() ? -1 : 0;
+    if (FS_UNLIKELY(!task)) return PyErr_Occurred() ? FS_NOT_ARMED : FS_NO_TASK;
     int32_t cancelling = cancelling_now(task);
     if (FS_UNLIKELY(cancelling < 0)) {
         Py_DECREF(task);
-        return -1;
+        return FS_NOT_ARMED;
     }
     deadline->task = task;
     deadline->cancelling = cancelling;
     deadline->fired = deadline->spared = false;
-    return hang_up(deadline, queue, now, due) < 0 ? -1 : 1;
+    if (FS_LIKELY(hang_up(deadline, queue, now, due) == 0)) return FS_ARMED;
+    fs_deadline_disarm(deadline);
+    return FS_NOT_ARMED;
 }
 
 /* Take down one deadline that is late and answer its task, a new reference. NULL: no other is. */
@@ -456,11 +458,10 @@ PyObject *fs_armed_new(fs_ns ns) {
     armed->deadline = (fs_deadline){0};
     PyObject_GC_Track((PyObject *)armed);
     fs_ticks now = fs_stamp();
-    int done = fs_deadline_arm(&armed->deadline, now, fs_ns_add(now, fs_ns_to_ticks(ns)), NULL);
-    if (done == 1) return (PyObject *)armed;
+    fs_armed_as done = fs_deadline_arm(&armed->deadline, now, fs_ns_add(now, fs_ns_to_ticks(ns)), NULL);
+    if (done == FS_ARMED) return (PyObject *)armed;
     Py_DECREF(armed);
-    if (done < 0) return NULL;
-    Py_RETURN_NONE;
+    return done == FS_NO_TASK ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *armed_disarm(PyObject *self, PyObject *Py_UNUSED(ignored)) {

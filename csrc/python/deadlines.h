@@ -16,7 +16,7 @@
  * Threads: a queue belongs to the thread that runs its loop; others may disarm (a collector that finds garbage). Under the
  *          GIL nothing else is needed; without it a mutex is held while the wheel is turned. Tasks are cancelled outside.
  * Errors:  none where no asyncio task runs, as under a coroutine that is driven by hand: then nothing is armed. Under
- *          trio, whose tasks cannot be cancelled from outside: RuntimeError.
+ *          trio, whose tasks cannot be cancelled from outside, RuntimeError; all others are of the interpreter.
  */
 #ifndef FAILSOFT_PYTHON_DEADLINES_H
 #define FAILSOFT_PYTHON_DEADLINES_H
@@ -53,6 +53,13 @@ typedef struct {
     bool spared;             /* it has waited a tick for an answer that was there */
 } fs_deadline;
 
+typedef enum {
+    FS_ARMED,
+    FS_NO_TASK,     /* no asyncio task runs: there is nothing to cancel, and no exception is set */
+    FS_NOT_ARMED,   /* something went wrong */
+    FS_UNSUPPORTED, /* the task is one that cannot be cancelled */
+} fs_armed_as;
+
 #if FS_MANY_WRITERS
 static inline void fs_deadlines_lock(fs_deadlines *queue) { PyMutex_Lock(&queue->mutex); }
 static inline void fs_deadlines_unlock(fs_deadlines *queue) { PyMutex_Unlock(&queue->mutex); }
@@ -62,8 +69,8 @@ static inline void fs_deadlines_unlock(fs_deadlines *Py_UNUSED(queue)) {}
 #endif
 
 /* Cancel the running task at `due`, unless disarmed before. `now` is a stamp of just before, `yielded` what the task is
- * suspended by; NULL where it still runs. 1: armed; 0: no asyncio task runs; -1: an exception is set. */
-int fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, PyObject *yielded);
+ * suspended by; NULL where it still runs. With an exception set where it cannot be armed. */
+fs_armed_as fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, PyObject *yielded);
 
 /* It is over. True: it has fired, and `task` and `cancelling` are there to judge by, until fs_deadline_forget. */
 static inline bool fs_deadline_disarm(fs_deadline *deadline) {
