@@ -285,8 +285,10 @@ static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, 
             return final ? done(a, answer, result) : recover(a, answer, result);
         }
     }
-    if (a->guard->memory && took < a->guard->timeout) remember(a, value, stamp);
-    return done(a, fs_guard_succeeded(a->guard, a->mode, value, a->permit, a->gate, took, stamp), result);
+    bool late = stamp >= a->deadline;
+    if (a->guard->memory && !late) remember(a, value, stamp);
+    int mode = a->mode | (late ? FS_LATE : 0);
+    return done(a, fs_guard_succeeded(a->guard, mode, value, a->permit, a->gate, took, stamp), result);
 }
 
 static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result) {
@@ -326,7 +328,8 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
     if (instead) Py_SETREF(exception, instead);
     PyObject *arguments = PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception) ? arguments_of(a) : NULL;
     fs_exception_put(exception);
-    PyObject *answer = fs_guard_failed(a->guard, a->mode, a->permit, took, stamp, arguments);
+    int mode = a->mode | (stamp >= a->deadline ? FS_LATE : 0);
+    PyObject *answer = fs_guard_failed(a->guard, mode, a->permit, took, stamp, arguments);
     Py_XDECREF(arguments);
     bool final = !answer || fs_mode_of(a->mode) == FS_ATTEMPT;
     return final ? done(a, answer, result) : recover(a, answer, result);
@@ -356,13 +359,15 @@ static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
     return unbounded(a, result);
 }
 
-/* Ask the breaker. False: it refused, and the answer is there. */
+/* Ask deadline and breaker. False: it refused, and the answer is there. */
 static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status) {
     fs_guard *guard = a->guard;
     fs_ns now;
-    a->limit = 0;
-    a->permit = fs_guard_admit(guard, &a->gate, &now);
+    bool overdue = fs_guard_overdue(guard, &a->until);
+    a->permit = overdue ? FS_TOO_LATE : fs_guard_admit(guard, &a->gate, &now);
+    if (guard->disabled || !fs_gate_clear(a->gate)) a->limit = 0;
     if (fs_permit_granted(a->permit)) return true;
+    if (overdue) now = fs_now();
     a->start = fs_stamp();
     discard_inner(a);
     PyObject *arguments = arguments_of(a);
@@ -381,12 +386,15 @@ static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
     bool gated = !fs_gate_clear(a->gate) | guard->disabled;
     if (FS_UNLIKELY(gated) && !begin_gated(a, result, status)) return false;
     a->start = fs_stamp();
+    bool bounded = (a->start >= fs_frame_now()) | fs_bounds_exist();
+    if (FS_UNLIKELY(bounded) && !gated && !begin_gated(a, result, status)) return false;
     fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
     if (FS_UNLIKELY(a->until != FS_FOREVER)) {
         fs_ns now = fs_now();
         fs_ns left = a->until > now ? a->until - now : 0;
         a->deadline = shorter(a->deadline, a->start + fs_ns_to_ticks(left));
+        a->limit = 0;
     }
     a->stage = RUNNING;
     return true;

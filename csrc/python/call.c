@@ -9,6 +9,9 @@ static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_a
 
 bool fs_refusals_heard;
 
+/* Its place in GIVE_UPS of decisions.py. */
+#define FS_DEADLINE_PASSED 7
+
 /* A guard tells of its refusals at the first of each generation, and then this often. */
 #define FS_TELL_EVERY (60 * FS_NS_PER_SECOND)
 
@@ -234,7 +237,7 @@ static bool is_cancelled(PyObject *exception) {
 /* Not an Exception: it passes untouched and counts as ignored. But a call given up after long was hanging, and a
  * user's own short timeout must not hide that for ever. */
 static void pass_through(fs_guard *guard, int mode, PyObject *exception, fs_permit permit, fs_ns took, fs_ticks end) {
-    bool hung = (mode & FS_ASYNC) && took >= guard->cancel_after && is_cancelled(exception);
+    bool hung = (mode & FS_ASYNC) && (took >= guard->cancel_after || mode & FS_LATE) && is_cancelled(exception);
     if (hung) fs_series_note(guard->series, FS_TIMEOUTS, 1);
     fs_guard_settle(guard, permit, 0, hung ? FS_FAILED : FS_IGNORED_OUTCOME, took, end);
     fs_exception_put(exception);
@@ -280,6 +283,10 @@ static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs
         .kind = permit == FS_NO_ROOM ? FS_LIMIT : FS_REFUSAL, .because = (uint8_t)fs_load_relaxed(&breaker->because),
         .state = (uint8_t)fs_gate_state(gate),
     };
+    if (permit == FS_TOO_LATE) {
+        decision.kind = FS_GIVE_UP;
+        decision.because = FS_DEADLINE_PASSED;
+    }
     if (permit == FS_NO_ROOM) decision.number = fs_capacity_of(fs_breaker_share(breaker, now));
     if (!fs_recorder_again(&breaker->recorder, &breaker->block, &decision))
         fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
@@ -287,7 +294,7 @@ static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs
 
 /* Let recovery publish and log a refusal. */
 static void tell_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now) {
-    if (fs_mode_of(mode) != FS_ATTEMPT) {
+    if (fs_mode_of(mode) != FS_ATTEMPT && permit != FS_TOO_LATE) {
         guard->tell_at = fs_ns_add(now, FS_TELL_EVERY);
         guard->told = fs_gate_generation(fs_breaker_gate(fs_guard_breaker(guard)));
     }
@@ -308,7 +315,7 @@ void fs_guard_count_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns n
     note_refusal(guard, breaker, gate, permit, now);
     bool news = now >= guard->tell_at || guard->told != fs_gate_generation(gate);
     /* A retry that is refused is no news: its call tells what it has come to, and the next one of the refusal. */
-    if (fs_mode_of(mode) == FS_ATTEMPT) news = false;
+    if (fs_mode_of(mode) == FS_ATTEMPT || permit == FS_TOO_LATE) news = false;
     if (FS_UNLIKELY(news | fs_refusals_heard)) tell_refusal(guard, mode, permit, now);
 }
 
@@ -353,7 +360,7 @@ bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit
 PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_permit permit, uint64_t gate, fs_ns took,
                              fs_ticks end) {
     /* The value stands, however late it came; the dependency was too slow all the same. */
-    bool late = took >= guard->timeout;
+    bool late = took >= guard->reach || mode & FS_LATE;
     if (late) fs_series_note(guard->series, FS_TIMEOUTS, 1);
     fs_guard_settle(guard, permit, gate, late ? FS_FAILED : FS_SUCCEEDED, took, end);
     switch (fs_mode_of(mode)) {
@@ -363,6 +370,7 @@ PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_perm
         return attempt_of(FS_SUCCEEDED, value, permit, took);
     case FS_RAISE:
     case FS_ASYNC:
+    case FS_LATE:
         break;
     }
     return value;
@@ -387,8 +395,8 @@ static bool told_coroutine(const fs_guard *guard, PyObject *const *args, size_t 
 
 /* Keep a success that came in time for a fallback to serve. Of a retried one recovery decides. */
 static void remember_timely(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-                            PyObject *value, fs_ns took, fs_ticks end) {
-    if (guard->memory && mode != FS_ATTEMPT && took < guard->timeout)
+                            PyObject *value, bool late, fs_ticks end) {
+    if (guard->memory && mode != FS_ATTEMPT && !late)
         fs_guard_remember(guard, args, nargsf, kwnames, value, end);
 }
 
@@ -405,7 +413,9 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     }
     uint64_t gate;
     fs_ns now;
-    fs_permit permit = fs_guard_admit(guard, &gate, &now);
+    bool overdue = fs_guard_overdue(guard, &until);
+    fs_permit permit = overdue ? FS_TOO_LATE : fs_guard_admit(guard, &gate, &now);
+    if (FS_UNLIKELY(overdue)) now = fs_now();
     PyObject *arguments = NULL, *answer = NULL;
     if (FS_UNLIKELY(!fs_permit_granted(permit))) {
         if (guard->has_fallbacks && mode != FS_ATTEMPT && !(arguments = fs_arguments_pack(args, nargsf, kwnames)))
@@ -426,9 +436,10 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     fs_frame_deadline = outer;
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);
+    bool late = end >= deadline;
     if (value && !guard->judge && !fs_is_awaitable(value)) {
-        remember_timely(guard, mode, args, nargsf, kwnames, value, took, end);
-        return fs_guard_succeeded(guard, mode, value, permit, gate, took, end);
+        remember_timely(guard, mode, args, nargsf, kwnames, value, late, end);
+        return fs_guard_succeeded(guard, (int)mode | (late ? FS_LATE : 0), value, permit, gate, took, end);
     }
     if (value && fs_is_awaitable(value)) {
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
@@ -444,8 +455,8 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     } else if (!arguments && mode != FS_ATTEMPT) {
         fs_breaker_ignore(fs_guard_breaker(guard), permit); /* no memory, and the error says so */
     } else if (!fs_guard_judge(guard, mode, value, permit, took, arguments, &answer)) {
-        remember_timely(guard, mode, args, nargsf, kwnames, value, took, end);
-        answer = fs_guard_succeeded(guard, mode, Py_NewRef(value), permit, gate, took, end);
+        remember_timely(guard, mode, args, nargsf, kwnames, value, late, end);
+        answer = fs_guard_succeeded(guard, (int)mode | (late ? FS_LATE : 0), Py_NewRef(value), permit, gate, took, end);
     }
     Py_XDECREF(value);
     Py_XDECREF(arguments);

@@ -24,6 +24,9 @@ extern FS_THREAD_LOCAL fs_ticks fs_frame_deadline;
 /* The deadline in force, as a stamp. */
 static inline fs_ticks fs_frame_now(void) { return fs_frame_deadline; }
 
+/* Let another one be in force: in a thread that works for a call of another thread. */
+static inline void fs_frame_put(fs_ticks deadline) { fs_frame_deadline = deadline; }
+
 /* Enter a call that may take until `own`. Answers what to put back. */
 static inline fs_ticks fs_frame_push(fs_ticks own) {
     fs_ticks outer = fs_frame_deadline;

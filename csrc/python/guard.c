@@ -30,6 +30,8 @@ static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self
     if (FS_UNLIKELY(!fs_gate_clear(gate))) return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
     fs_ticks start = fs_stamp();
     fs_guard_flush(guard);
+    if (FS_UNLIKELY((start >= fs_frame_now()) | fs_bounds_exist()) && fs_bounded(start))
+        return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
     fs_ticks outer = fs_frame_push(fs_guard_deadline(guard, start));
     PyObject *value = fs_guard_enter(guard, args, nargsf, kwnames);
     fs_frame_deadline = outer;
@@ -59,7 +61,7 @@ slow:
         guard->hands_over = guard->skip == 0; /* who is told what to call cannot know what it will give next */
         return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
     }
-    if (remembers && took < guard->timeout) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
+    if (remembers && took < guard->reach) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
     return fs_guard_succeeded(guard, FS_RAISE, value, fs_permit_of(gate), gate, took, end);
 }
 
@@ -102,12 +104,12 @@ static vectorcallfunc entry_of(const fs_guard *guard) {
 
 void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after) {
     fs_guard *guard = (fs_guard *)object;
-    fs_ns told = timeout < slow ? timeout : slow;
+    fs_ns reach = timeout < overall ? timeout : overall, told = reach < slow ? reach : slow;
     fs_store_relaxed(&guard->timeout, timeout);
     fs_store_relaxed(&guard->overall, overall);
     fs_store_relaxed(&guard->slow, slow);
     fs_store_relaxed(&guard->cancel_after, cancel_after);
-    fs_store_relaxed(&guard->reach, timeout < overall ? timeout : overall);
+    fs_store_relaxed(&guard->reach, reach);
     /* Where each value has to be looked at, each call has something to tell. */
     fs_store_relaxed(&guard->limit, guard->judge ? 0 : told < FS_VALUE_MOST ? told : FS_VALUE_MOST);
 }
@@ -406,7 +408,7 @@ static int add_type(PyObject *module, const char *name, PyTypeObject *type) {
 }
 
 int fs_python_setup(PyObject *module) {
-    if (fs_call_setup() < 0) return -1;
+    if (fs_call_setup() < 0 || fs_bound_setup(module) < 0) return -1;
     if (add_type(module, "Guard", &fs_guard_type) < 0 || add_type(module, "AsyncGuard", &fs_async_guard_type) < 0 ||
         PyType_Ready(&fs_plain_guard_type) < 0 || PyType_Ready(&fs_plain_async_guard_type) < 0 ||
         add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 ||

@@ -24,7 +24,7 @@
 #include <Python.h>
 
 #include "failsoft/breaker.h"
-#include "frame.h"
+#include "bound.h"
 
 /* What the caller of an attempt wants back. */
 typedef enum {
@@ -32,9 +32,13 @@ typedef enum {
     FS_RESULT,      /* an IntegrationResult, never an Exception */
     FS_ATTEMPT,     /* (kind, payload, permit, ns) of one attempt, for recovery.py; nothing settled but success */
     FS_ASYNC = 4,   /* flag: an awaitable asks, so recovery answers with a coroutine */
+    FS_LATE = 8,    /* flag: the attempt came back after its deadline */
 } fs_mode;
 
-static inline fs_mode fs_mode_of(int mode) { return (fs_mode)(mode & ~FS_ASYNC); }
+static inline fs_mode fs_mode_of(int mode) { return (fs_mode)(mode & ~(FS_ASYNC | FS_LATE)); }
+
+/* A refusal, but not by the gate: the deadline of the block or the call around has passed. No permit's value. */
+#define FS_TOO_LATE ((fs_permit)4)
 
 /* How an attempt ended, as recovery.py says and hears it. */
 typedef enum { FS_SUCCEEDED = 0, FS_FAILED, FS_IGNORED_OUTCOME, FS_REFUSED, FS_JUDGED } fs_outcome;
@@ -150,6 +154,12 @@ static inline fs_ticks fs_guard_deadline(const fs_guard *guard, fs_ticks start) 
     return fs_ns_add(start, fs_ns_to_ticks(guard->reach));
 }
 
+/* Has the deadline around a call of this guard passed? *until becomes the end of the block around it if earlier. */
+static inline bool fs_guard_overdue(const fs_guard *guard, fs_ns *until) {
+    if (FS_LIKELY(!fs_bounds_exist() & (fs_frame_now() == FS_FOREVER))) return false;
+    return !guard->disabled && fs_overdue(fs_stamp(), until);
+}
+
 static inline bool fs_is_awaitable(PyObject *object) {
     PyAsyncMethods *async = Py_TYPE(object)->tp_as_async;
     return FS_UNLIKELY(async != NULL) && async->am_await != NULL && Py_TYPE(object) != &fs_result_type;
@@ -237,6 +247,6 @@ PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now);
 PyObject *fs_refusal_raise(PyObject *refusal);
 PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took);
 PyObject *fs_result_refused(fs_guard *guard, fs_permit permit, fs_ns now);
-int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded);
+int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded, PyObject *timeout);
 
 #endif

@@ -17,6 +17,7 @@ typedef struct {
     uint8_t state;
     uint8_t because;
     bool limited;           /* refused for capacity, not by the state */
+    bool late;              /* refused because the deadline around the call has passed */
 } fs_numbers;
 
 typedef struct {
@@ -25,9 +26,10 @@ typedef struct {
     fs_numbers numbers;
 } fs_refusal;
 
-static PyTypeObject *circuit_open_error, *degraded_error;
+static PyTypeObject *circuit_open_error, *degraded_error, *timeout_error;
 
-int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded) {
+int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded, PyObject *timeout) {
+    Py_XSETREF(timeout_error, (PyTypeObject *)Py_NewRef(timeout));
     Py_XSETREF(circuit_open_error, (PyTypeObject *)Py_NewRef(circuit_open));
     Py_XSETREF(degraded_error, (PyTypeObject *)Py_NewRef(degraded));
     return 0;
@@ -43,11 +45,12 @@ static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
         .state = (uint8_t)fs_gate_state(gate),
         .because = (uint8_t)fs_load_relaxed(&breaker->because),
         .limited = permit == FS_NO_ROOM,
+        .late = permit == FS_TOO_LATE,
     };
     if (numbers.limited)
         numbers.capacity = fs_capacity_of(fs_breaker_share(breaker, now));
     else
-        numbers.retry_after = fs_breaker_retry_after(breaker, now);
+        numbers.retry_after = numbers.late ? FS_FOREVER : fs_breaker_retry_after(breaker, now);
     return numbers;
 }
 
@@ -66,7 +69,8 @@ PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now) {
 
 /* The error class around a refusal, without running its __init__. Steals `refusal`. */
 static PyObject *error_of(PyObject *refusal) {
-    PyTypeObject *type = ((fs_refusal *)refusal)->numbers.limited ? degraded_error : circuit_open_error;
+    const fs_numbers *numbers = &((fs_refusal *)refusal)->numbers;
+    PyTypeObject *type = numbers->late ? timeout_error : numbers->limited ? degraded_error : circuit_open_error;
     PyObject *error = type->tp_alloc(type, 0);
     PyObject *args = error ? PyTuple_New(1) : NULL;
     if (!args) {
@@ -134,6 +138,7 @@ static PyMemberDef refusal_members[] = {
     {"generation", T_UINT, offsetof(fs_refusal, numbers.generation), READONLY, "Its generation."},
     {"failures", T_UINT, offsetof(fs_refusal, numbers.failures), READONLY, "Consecutive failures that tripped it."},
     {"limited", T_BOOL, offsetof(fs_refusal, numbers.limited), READONLY, "Refused for capacity, not by the state."},
+    {"late", T_BOOL, offsetof(fs_refusal, numbers.late), READONLY, "Refused for a deadline around the call has passed."},
     {NULL, 0, 0, 0, NULL},
 };
 

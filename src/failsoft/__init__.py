@@ -17,7 +17,7 @@ from .config import (
     default_config,
 )
 from .config_files import load_config
-from .deadlines import remaining
+from .deadlines import Deadline, deadline, remaining
 from .decisions import Decision, Explanation
 from .degraded import DegradedMode
 from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
@@ -56,6 +56,10 @@ from .wrapper import (
     should_limit_operations,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
+
 __all__ = [
     "Aged",
     "Backoff",
@@ -65,6 +69,7 @@ __all__ = [
     "CircuitBreakerConfig",
     "CircuitOpenError",
     "CircuitState",
+    "Deadline",
     "Decision",
     "DegradedMode",
     "DegradedModeError",
@@ -95,23 +100,28 @@ __all__ = [
     "configure",
     "create_integration_operation",
     "database_fallbacks",
+    "deadline",
     "default_config",
     "enter_degraded_mode",
     "exit_degraded_mode",
     "explain",
     "external_api_fallbacks",
+    "extract_deadline",
     "fallback_manager",
     "get_all_integration_health",
     "get_circuit_breaker_status",
     "get_circuit_breaker_summary",
     "get_include",
     "get_metrics_summary",
+    "grpc_timeout",
+    "inject_deadline",
     "integration",
     "integration_health_monitor",
     "integration_metrics",
     "is_degraded",
     "load_config",
     "market_data_fallbacks",
+    "parse_grpc_timeout",
     "register_classifier",
     "remaining",
     "reset_circuit_breaker",
@@ -119,6 +129,17 @@ __all__ = [
     "subscribe",
     "with_integration_resilience",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Names whose rooms few programs need: imported when they are first asked for."""
+        if name in ("extract_deadline", "grpc_timeout", "inject_deadline", "parse_grpc_timeout"):
+            from . import wire
+
+            return getattr(wire, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def get_include() -> str:

@@ -6,12 +6,19 @@ from failsoft._csrc cimport fs_breaker, fs_ns, fs_series, fs_ticks
 
 cdef extern from "frame.h" nogil:
     fs_ticks fs_frame_now()
+    void fs_frame_put(fs_ticks deadline)
     uint32_t fs_stripe()
 
 cdef extern from "deadlines.h":
     object fs_armed_new(fs_ns ns)
 
+cdef extern from "bound.h" nogil:
+    ctypedef struct fs_limits:
+        fs_ns block
+        fs_ticks call
+
 cdef extern from "guard.h":
+    fs_limits fs_limits_now()
     ctypedef struct PyObject:
         pass
     bint fs_is_any_guard(object candidate)
@@ -44,12 +51,13 @@ cdef extern from "guard.h":
         pass
     ctypedef enum fs_mode:
         FS_RESULT
+    const fs_ns FS_TOO_LATE
     object fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject **args, size_t nargsf, PyObject *kwnames)
     object fs_guard_new(const fs_guard_setup *setup)
     int fs_guard_disable(object guard, bint disabled) except -1
     int fs_python_setup(object module) except -1
     void fs_guard_retime(object guard, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after)
-    int fs_refusal_errors_set(object circuit_open, object degraded) except -1
+    int fs_refusal_errors_set(object circuit_open, object degraded, object timeout) except -1
     bint fs_refusals_heard
     const char *FS_BUILD_COMPILER
     const char *FS_BUILD_FLAGS

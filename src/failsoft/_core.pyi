@@ -1,6 +1,7 @@
 """The compiled core, as Python sees it. Names with an underscore, and all that `failsoft` does not export, may change."""
 
 from asyncio import Task
+from contextvars import ContextVar
 from collections.abc import Callable, Iterable, Coroutine, Generator, Sequence
 from types import GenericAlias
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, final, overload
@@ -10,7 +11,7 @@ from typing_extensions import Buffer, disjoint_base
 from .breakers import CircuitBreaker
 from .config import CircuitBreakerConfig, ErrorCategory, FallbackType, IntegrationType
 from .dedupe import Flights
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
 from .metrics import OperationMetrics
 from .recovery import Recovery
 from .registry import Registry
@@ -163,6 +164,8 @@ class Dial:
         """May this one go, if only this share (0 to 1) may?"""
 
 NO_ROOM: Final[int]
+TOO_LATE: Final[int]
+bounds: ContextVar[Bound]
 """What `Breaker.admit` gives in place of a permit where it refuses for capacity."""
 
 @disjoint_base
@@ -300,6 +303,16 @@ class Awaitable(Coroutine[Any, Any, Any]):
     def cr_suspended(self) -> Any: ...
 
 @final
+class Bound:
+    """The end of a block, for the context variable `bounds`."""
+
+    def __new__(cls, until: int, *, lifts: bool = False) -> Self: ...
+    @property
+    def until(self) -> int: ...
+    @property
+    def lifts(self) -> bool: ...
+
+@final
 class Refusal:
     """Why and when a gate refused a call, and when to come back."""
 
@@ -311,6 +324,8 @@ class Refusal:
     def generation(self) -> int: ...
     @property
     def failures(self) -> int: ...
+    @property
+    def late(self) -> bool: ...
     @property
     def limited(self) -> bool:
         """Refused for capacity, not by the state."""
@@ -438,8 +453,10 @@ def retime_guard(
 ) -> None:
     """Let other limits hold for a guard from its next call on. Durations in seconds, None for none."""
 
-def set_refusal_errors(circuit_open: type[CircuitOpenError], degraded: type[DegradedModeError]) -> None:
-    """The exception classes to raise for a refusal: by the state, and for capacity."""
+def set_refusal_errors(
+    circuit_open: type[CircuitOpenError], degraded: type[DegradedModeError], timeout: type[IntegrationTimeoutError]
+) -> None:
+    """The exception classes to raise for a refusal: by the state, for capacity, and for a deadline that has passed."""
 
 def hear_refusals(heard: bool) -> None:
     """Whether each refusal is to be told to its recovery, for somebody wants the event."""
@@ -448,9 +465,10 @@ def now_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds, or the fake clock."""
 
 def remaining() -> float | None:
-    """Seconds that the guarded call around us has left, 0.0 once they are over; None outside of one.
+    """Seconds that the code around us has left, 0.0 once they are over; None where no deadline is in force.
 
-    That is the least of the attempt timeouts and overall deadlines of all guards entered in this thread or task.
+    That is the least of the `deadline()` block, and of the attempt timeouts and overall deadlines of all guards entered
+    in this thread or task.
     """
 
 @final
@@ -462,6 +480,18 @@ class ArmedDeadline:
 
 def arm_deadline(seconds: float) -> ArmedDeadline | None:
     """Cancel the running asyncio task in so many seconds. None where no such task runs."""
+
+def limits() -> tuple[int, bool] | None:
+    """(end in ns of CLOCK_MONOTONIC, is it that of a block) of the deadline in force here, the earliest; or None.
+
+    One of a guarded call that has passed is told as ending now.
+    """
+
+def frame() -> int:
+    """The deadline of the guarded call around us, as a stamp, for `set_frame` in a thread that works for it."""
+
+def set_frame(deadline: int) -> int:
+    """Let this deadline be in force in this thread. Returns the one before."""
 
 def clock_source() -> str:
     """Which clock stamps durations now: "tsc", "cntvct", "monotonic" or "fake"."""

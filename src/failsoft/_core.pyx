@@ -448,6 +448,7 @@ cdef class Dial:
 
 
 NO_ROOM = FS_NO_ROOM
+TOO_LATE = FS_TOO_LATE
 
 
 _JITTERS = {"none": FS_JITTER_NONE, "full": FS_JITTER_FULL, "equal": FS_JITTER_EQUAL,
@@ -566,9 +567,9 @@ def retime_guard(guard, timeout, overall, slow, cancel_after):
     fs_guard_retime(guard, or_forever(timeout), or_forever(overall), or_forever(slow), or_forever(cancel_after))
 
 
-def set_refusal_errors(type circuit_open, type degraded):
-    """The exception classes to raise for a refusal: by the state, and for capacity."""
-    fs_refusal_errors_set(circuit_open, degraded)
+def set_refusal_errors(type circuit_open, type degraded, type timeout):
+    """The exception classes to raise for a refusal: by the state, for capacity, and for a deadline that has passed."""
+    fs_refusal_errors_set(circuit_open, degraded, timeout)
 
 
 def hear_refusals(bint heard):
@@ -583,11 +584,49 @@ def now_ns():
 
 
 def remaining():
-    cdef fs_ticks deadline = fs_frame_now()
-    if deadline == FS_FOREVER:
+    cdef fs_limits limits = fs_limits_now()
+    if limits.call == FS_FOREVER and limits.block == FS_FOREVER:
         return None
-    cdef int64_t left = <int64_t>(deadline - fs_stamp())
-    return <double>fs_ticks_to_ns(<uint64_t>left) / SECOND if left > 0 else 0.0
+    cdef fs_ns left = left_of_call(limits.call), now
+    if limits.block != FS_FOREVER:
+        now = fs_now()
+        left = min(left, limits.block - now if limits.block > now else 0)
+    return <double>left / SECOND
+
+
+cdef fs_ns left_of_call(fs_ticks deadline) noexcept:
+    """ns until the deadline of the guarded call around us; 0: it has passed."""
+    cdef fs_ticks stamp
+    if deadline == FS_FOREVER:
+        return FS_FOREVER
+    stamp = fs_stamp()
+    return fs_ticks_to_ns(deadline - stamp) if deadline > stamp else 0
+
+
+def limits():
+    """(end in ns of CLOCK_MONOTONIC, is it that of a block) of the deadline in force here, the earliest; or None.
+
+    One of a guarded call that has passed is told as ending now.
+    """
+    cdef fs_limits limits = fs_limits_now()
+    if limits.call == FS_FOREVER and limits.block == FS_FOREVER:
+        return None
+    cdef fs_ns call = FS_FOREVER
+    if limits.call != FS_FOREVER:
+        call = fs_now() + left_of_call(limits.call)
+    return min(call, limits.block), limits.block <= call
+
+
+def frame():
+    """The deadline of the guarded call around us, as a stamp, for `set_frame` in a thread that works for it."""
+    return fs_frame_now()
+
+
+def set_frame(fs_ticks deadline):
+    """Let this deadline be in force in this thread. Returns the one before."""
+    cdef fs_ticks before = fs_frame_now()
+    fs_frame_put(deadline)
+    return before
 
 
 def arm_deadline(double seconds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from . import decisions
 from ._core import REASONS, STATES, IntegrationResult, now_ns
 from .breakers import limit_message, refusal_message
 from .classify import retry_after_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .recovery import Recovery
 
 ATTEMPT_TIMEOUT = "attempt timeout"
+DEADLINE_PASSED = "deadline passed"
 
 
 def answer(recovery: Recovery, guard: AnyGuard, mode: int, final: Final, began: int, arguments: Arguments) -> Any:
@@ -139,7 +141,18 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
     state = STATES[refusal.state]
     context = context_of(recovery, None)  # a refusal is too cheap to keep the arguments
     error: IntegrationError
-    if refusal.limited:
+    if refusal.late:
+        error = IntegrationTimeoutError(
+            f"{recovery.operation}: not called, for the deadline around it has passed",
+            integration_type=integration.type,
+            details=context,
+            timestamp=time.time() - refusal.age,
+            retryable=False,  # by who has no time left
+            integration_name=integration.name,
+            operation=recovery.operation,
+            reason=DEADLINE_PASSED,
+        )
+    elif refusal.limited:
         reason = recovery.limit_reason()
         error = DegradedModeError(
             limit_message(integration.name, refusal.capacity, reason),
@@ -170,6 +183,8 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
 
 def words_of(recovery: Recovery, refusal: Refusal) -> str:
     """Why the gate refused, as the reason of an error that came before."""
+    if refusal.late:
+        return decisions.GIVE_UPS[decisions.PASSED]
     if refusal.limited:
         return f"the gate refused: capacity {refusal.capacity:.3g} ({recovery.limit_reason()})"
     state, reason = CircuitState(STATES[refusal.state]), REASONS[refusal.because]
@@ -206,7 +221,7 @@ def log(recovery: Recovery, final: Final, arguments: Arguments, error: Integrati
 
     kind: object = type(final.error)
     if final.error is None and final.refusal is not None and not final.judged:
-        kind = "limited" if final.refusal.limited else "refused"
+        kind = "late" if final.refusal.late else "limited" if final.refusal.limited else "refused"
     failure((integration.name, recovery.operation, final.category, kind, final.fallback), message, fields)
 
 

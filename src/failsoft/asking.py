@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from . import expiry, timers
+from .deadlines import lifted_if_late
 from .fallbacks import Aged
 from .functions import is_awaitable, is_coroutine_function
 
@@ -43,6 +44,14 @@ def ask(
     is_async: bool = False,
 ) -> Answer:
     """Call the handler of a fallback, or recall what it would give. Whatever it raises is its answer."""
+    with lifted_if_late():
+        return _ask(recovery, guard, fallback, args, kwargs, is_async)
+
+
+def _ask(
+    recovery: Recovery, guard: AnyGuard, fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, Any],
+    is_async: bool,
+) -> Answer:  # fmt: skip
     try:
         handler = fallback.handler
         own = args[recovery.skip :]
@@ -71,7 +80,8 @@ async def ask_async(recovery: Recovery, fallback: Fallback, answer: Awaitable[An
     limit = fallback.timeout if fallback.timeout is not None else recovery.patience
     deadline = expiry.arm(limit, lambda seconds: _late(fallback, seconds))
     try:
-        value = await answer
+        with lifted_if_late():
+            value = await answer
     except BaseException as error:
         instead = deadline.finish(error) if deadline else None
         if instead is None and not isinstance(error, Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ._core import now_ns
+from ._core import TOO_LATE, limits, now_ns
 from .classify import classify_error
 from .config import ErrorCategory
 from .course import FAILED, IGNORED, SECOND, SUCCEEDED, TIMEOUTS
@@ -33,7 +33,7 @@ class IntegrationAttempt:
     def __enter__(self) -> None:
         if self._permit:
             raise RuntimeError("an attempt can be entered once; ask the integration for another one")
-        permit = NO_PERMIT if self._guard._disabled else self._guard._breaker.admit()
+        permit = NO_PERMIT if self._guard._disabled else TOO_LATE if _overdue() else self._guard._breaker.admit()
         if not permit & 1:
             raise self._guard._refuse(permit).error()
         self._permit = permit
@@ -48,7 +48,7 @@ class IntegrationAttempt:
         took = now_ns() - self._started
         recovery = self._guard._recovery
         if error is None:
-            late = took >= recovery.timeout * SECOND
+            late = took >= recovery.timeout * SECOND or _overdue(block=True)
             outcome = FAILED if late else SUCCEEDED
             timed_out = late
         elif isinstance(error, Exception):
@@ -71,6 +71,12 @@ class IntegrationAttempt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._settle(error, patient=True)
+
+
+def _overdue(*, block: bool = False) -> bool:
+    """Whether the deadline around us has passed, of a `block` or any."""
+    around = limits()
+    return around is not None and (around[1] or not block) and around[0] <= now_ns()
 
 
 def _is_cancelled(error: BaseException) -> bool:

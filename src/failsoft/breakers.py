@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from . import _core, events
 from ._core import STATES, Breaker
 from .config import CircuitBreakerConfig, CircuitState, DegradedPolicy
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
 from .functions import is_coroutine_function, is_generator_function
 from .records import Record, replace
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-_core.set_refusal_errors(CircuitOpenError, DegradedModeError)
+_core.set_refusal_errors(CircuitOpenError, DegradedModeError, IntegrationTimeoutError)
 
 
 class BreakerStatus(Record):

@@ -26,7 +26,7 @@ KINDS = (
 
 OPERATOR = REASONS.index("operator")
 
-NOT_RETRYABLE, USED_UP, NOT_IDEMPOTENT, NO_TIME, REFUSED, NO_BUDGET = range(1, 7)
+NOT_RETRYABLE, USED_UP, NOT_IDEMPOTENT, NO_TIME, REFUSED, NO_BUDGET, PASSED = range(1, 8)
 GIVE_UPS = (
     "",
     "such errors are not retried",
@@ -35,6 +35,7 @@ GIVE_UPS = (
     "the overall deadline comes before the wait is over",
     "the gate refused the next attempt",
     "the retry budget is spent",
+    "the deadline of the block or the call around it has passed",
 )
 """Why no further attempt was made, by the code that is recorded."""
 
@@ -130,6 +131,8 @@ def _words(kind: int, because: int, state: int, detail: int, number: float) -> s
         return f"refused, {_percent(number)} of the calls may go"
     if kind == RETRY:
         return f"attempt {detail} in {_span(number)}, after a {CATEGORIES[because]} error"
+    if kind == GIVE_UP and because == PASSED:
+        return f"refused: {GIVE_UPS[because]}"
     if kind == GIVE_UP:
         return f"given up after {_counted(detail, 'attempt')}: {GIVE_UPS[because]}"
     if kind == FALLBACK:

@@ -32,6 +32,7 @@ from . import answers, timers
 from ._core import EVENTS, remaining
 from .config import ErrorCategory
 from .course import Final
+from .deadlines import leave_block
 from .errors import IntegrationTimeoutError
 from .functions import is_awaitable, is_coroutine_function
 from .logs import complain, repeats_of
@@ -310,6 +311,7 @@ class Flights:
 async def _whole(guard: AnyGuard, mode: int, arguments: Arguments, begun: Begun, mark: object = None) -> Any:
     if mark is not None:
         _around.set((*_around.get(), mark))
+        leave_block()
     answer = guard._once(mode, *arguments) if begun is None else begun
     # What returned something to await the last time may return a value this time.
     return await answer if is_awaitable(answer) else answer

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
     from ._core import AsyncGuard, Guard
+    from .enforcement import Abandoned, AbandonedCall
     from .metrics import OperationMetrics
     from .registry import Registry
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         """What `Integration.guard` takes besides the function."""
 
         operation: str | None
+        enforce: str | None
 
     class Decorator(Protocol):
         """What `Integration.guard(...)` without a function gives."""
@@ -94,6 +96,7 @@ class Integration:
         self.breaker = CircuitBreaker(config.circuit_breaker, name, config.degraded)
         self.backoff = backoff_of(config.retry_policy)
         self._limit = 1.0
+        self._abandoned: Abandoned | None = None
         self._operations: dict[str, Operation] = {}
         self._baselines: dict[str, Baseline] = {}
         self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
@@ -134,18 +137,37 @@ class Integration:
           breaker and numbers of its own, so that a dead one does not cut off the others; at most `max_keys` are kept,
           and one that has not been used lately is forgotten first.
         - `details`: context for errors and logs, a mapping or a function of the call's arguments that makes one.
+        - `enforce="thread"`: for blocking functions that keep no time themselves. Each attempt runs in a thread, and
+          the caller leaves it when its time is up. The work goes on there: see `abandoned`, and docs/deadlines.md.
         """
         if fn is None:
             return functools.partial(self.guard, **options)
         return self._guard(fn, **options)
 
-    def _guard(self, fn: Any, **options: Unpack[Options]) -> Any:
+    def _guard(self, fn: Any, *, enforce: str | None = None, **options: Any) -> Any:
         if isinstance(fn, (classmethod, staticmethod)):
-            return type(fn)(self._guard(fn.__func__, **options))
+            return type(fn)(self._guard(fn.__func__, enforce=enforce, **options))
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {fn!r}")
         refuse_generators(fn)
+        if enforce is not None:
+            fn = self._enforced(fn, enforce, options.get("operation"))
         return self._registry.watched(fn, self._recovery(fn, **options), shared=True)
+
+    def _enforced(self, fn: Any, enforce: str, operation: str | None) -> Any:
+        if enforce != "thread":
+            raise ValueError(f'enforce must be "thread" or None, got {enforce!r}')
+        from .enforcement import Abandoned, enforced
+
+        with self._registry.lock:
+            if self._abandoned is None:
+                self._abandoned = Abandoned()
+        return enforced(fn, self, operation, self._abandoned)
+
+    @property
+    def abandoned(self) -> tuple[AbandonedCall, ...]:
+        """The calls of `guard(enforce="thread")` that were left when their time was up and still run, oldest first."""
+        return () if self._abandoned is None else self._abandoned.told()
 
     def _recovery(
         self,

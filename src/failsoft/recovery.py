@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Mapping
 
 from . import answers, decisions, events, expiry, timers
-from ._core import REASONS, STATES, now_ns
+from ._core import REASONS, STATES, limits, now_ns
 from .asking import ask, ask_async
 from .classify import classify_error, never_sent, retry_after_of
 from .config import LONGEST, CircuitState, ErrorCategory, FallbackType, IntegrationConfig
@@ -136,40 +136,40 @@ class Recovery:
         """`failure=` found fault with the value of a sync call."""
         return self._run(guard, mode, End(JUDGED, (value, category), permit, took), arguments)
 
-    async def failed_async(
+    def failed_async(
         self, guard: AnyGuard, mode: int, error: Exception, _: None, permit: int, took: int, arguments: Arguments
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """As `failed`, for an awaited call."""
-        return await self._run_async(guard, mode, End(FAILED, error, permit, took), arguments)
+        return self._run_async(guard, mode, End(FAILED, error, permit, took), arguments)
 
-    async def refused_async(
+    def refused_async(
         self, guard: AnyGuard, mode: int, refusal: Refusal, _c: None, _p: int, _t: int, arguments: Arguments
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """As `refused`, for an awaited call."""
-        return await self._run_async(guard, mode, End(REFUSED, refusal, 0, 0), arguments)
+        return self._run_async(guard, mode, End(REFUSED, refusal, 0, 0), arguments)
 
-    async def judged_async(
+    def judged_async(
         self, guard: AnyGuard, mode: int, value: object, category: str, permit: int, took: int, arguments: Arguments
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """As `judged`, for an awaited call."""
-        return await self._run_async(guard, mode, End(JUDGED, (value, category), permit, took), arguments)
+        return self._run_async(guard, mode, End(JUDGED, (value, category), permit, took), arguments)
 
     def refusal_seen(self, guard: AnyGuard, mode: int, refusal: Refusal) -> None:
         """The gate has refused: the first time in a while, or somebody listens to refusals."""
+        late, limited = refusal.late, refusal.limited
         if events.listening(events.Refusal):
-            limited = refusal.limited
             events.publish(
                 events.Refusal(
                     self.integration.name,
                     self.operation,
                     CircuitState(STATES[refusal.state]),
-                    self.limit_reason() if limited else REASONS[refusal.because],
+                    answers.DEADLINE_PASSED if late else self.limit_reason() if limited else REASONS[refusal.because],
                     refusal.retry_after,
                     refusal.capacity if limited else None,
                     time.time(),
                 )
             )
-        if mode != ATTEMPT and not self.fallbacks:  # the others are logged at the end of their course
+        if mode != ATTEMPT and not self.fallbacks and not late:  # the others are logged at the end of their course
             final = Final()
             final.refusal = refusal
             answers.log(self, final, None)
@@ -223,16 +223,20 @@ class Recovery:
 
     # ---- the course of a call, and its two drivers
 
-    def _course(self, guard: AnyGuard, end: End) -> Generator[float | Attempt | Fallback, Any, Final]:
+    def _course(
+        self, guard: AnyGuard, end: End, around: tuple[int, bool] | None
+    ) -> Generator[float | Attempt | Fallback, Any, Final]:
         started = now_ns() - end.took
-        until = started + self.overall
+        until, whose = started + self.overall, "overall deadline"
+        if around is not None and around[0] < until:
+            until, whose = around[0], f"deadline of the {'block' if around[1] else 'guarded call'} around it"
         final = Final()
         previous = 0.0
         while end.kind != REFUSED:
             final.attempts += 1
             if end.kind == SUCCEEDED:
                 final.success, final.value, final.error, final.reason = True, end.payload, None, None
-                final.late = end.took >= round(self.timeout * SECOND)
+                final.late = end.took >= round(self.timeout * SECOND) or now_ns() >= until
                 return final
             final.category = self._settle(guard, end)
             final.judged = end.kind == JUDGED
@@ -242,7 +246,7 @@ class Recovery:
                 final.value, final.error = None, end.payload
             if guard._disabled:
                 return final
-            wait = self._wait(final, previous, until)
+            wait = self._wait(final, previous, until, whose)
             if wait is None:
                 break
             self._tell_retry(final, wait)
@@ -265,7 +269,7 @@ class Recovery:
 
     def _run(self, guard: AnyGuard, mode: int, end: End, arguments: Arguments) -> Any:
         args, kwargs = arguments or ((), {})
-        course = self._course(guard, end)
+        course = self._course(guard, end, limits())
         began = now_ns() - end.took
         answer: Any = None
         try:
@@ -287,8 +291,9 @@ class Recovery:
             final = stop.value
         return self._answer(guard, mode, final, began, arguments)
 
-    async def _run_async(self, guard: AnyGuard, mode: int, end: End, arguments: Arguments) -> Any:
-        return await self._finish(guard, mode, self._course(guard, end), None, now_ns() - end.took, arguments)
+    def _run_async(self, guard: AnyGuard, mode: int, end: End, arguments: Arguments) -> Coroutine[Any, Any, Any]:
+        # No coroutine function: in the coroutine, the call's own deadline would be around us too.
+        return self._finish(guard, mode, self._course(guard, end, limits()), None, now_ns() - end.took, arguments)
 
     async def _finish(
         self,
@@ -341,7 +346,7 @@ class Recovery:
         guard._settle(end.permit, self.outcome_of(category), end.took)
         return category
 
-    def _wait(self, final: Final, previous: float, until: int) -> float | None:
+    def _wait(self, final: Final, previous: float, until: int, whose: str) -> float | None:
         """Seconds until the next attempt. None: there is none, and `final.reason` says why."""
         hint = answers.hint_of(final)
         if not retryable(self.policy, final.category, hint):
@@ -354,7 +359,7 @@ class Recovery:
         wait = min(drawn if hint is None else max(hint, 0.0), LONGEST)
         if now_ns() + wait * SECOND >= until:
             asked = "asked for" if hint is not None else "needed"
-            words = f"a wait of {wait:.3g} s is {asked} and the overall deadline comes first"
+            words = f"a wait of {wait:.3g} s is {asked} and the {whose} comes first"
             return self._give_up(final, decisions.NO_TIME, words)
         return wait
 
