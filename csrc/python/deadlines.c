@@ -350,6 +350,7 @@ static int hang_up(fs_deadline *deadline, fs_deadlines *queue, fs_ticks now, fs_
     queue->seen = now;
     uint64_t mask = (UINT64_C(1) << queue->shift) - 1;
     uint64_t tick = due > FS_TICK_MOST - mask ? FS_TICK_MOST >> queue->shift : (due + mask) >> queue->shift;
+    if (FS_UNLIKELY(due <= now)) tick = now >> queue->shift; /* over already: in the next turn of the loop */
     uint64_t look = fs_wheel_arm(&queue->wheel, &deadline->node, tick);
     deadline->queue = queue;
     bool earlier = look < queue->aimed;

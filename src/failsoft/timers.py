@@ -62,7 +62,12 @@ class RealTimers:
         from contextvars import Context
 
         # In a context of its own: that of whoever runs now may hold much, and the alarm may be a long way off.
-        return loop.call_later(max(when - now_ns(), 0) / 1e9, callback, context=Context())
+        left = when - now_ns()
+        return (
+            loop.call_later(left / 1e9, callback, context=Context())
+            if left > 0
+            else loop.call_soon(callback, context=Context())
+        )
 
     def wait_until(self, event: Event, when: int | None) -> None:
         """Block this thread until the event is set or the time has come; None: the event alone."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from failsoft import IntegrationTimeoutError, IntegrationType, Registry
+from failsoft import IntegrationTimeoutError, IntegrationType, Registry, deadline
 from failsoft.testing import FakeClock
 
 SOON, LATER, NEVER = 0.01, 0.05, 30.0
@@ -112,6 +112,45 @@ async def a_busy_loop_is_cut_at_its_next_suspension() -> None:
 
     await timed_out(bounded(SOON, busy)())
     assert len(turns) < 1000
+
+
+@scenario
+async def zero() -> None:
+    for seconds in (0.0, -1.0):
+        with pytest.raises(IntegrationTimeoutError):
+            async with deadline(seconds):
+                await hang()
+    assert requests() == 0
+
+
+@scenario
+async def zero_and_a_single_turn() -> None:
+    with pytest.raises(IntegrationTimeoutError):
+        async with deadline(0.0):
+            await asyncio.sleep(0)
+    assert requests() == 0
+
+
+@scenario
+async def in_the_past() -> None:
+    async def body() -> None:
+        time.sleep(SOON * 1.5)
+        async with deadline(NEVER) as inner:
+            assert inner.expired
+            await hang()
+
+    with pytest.raises(IntegrationTimeoutError):
+        async with deadline(SOON):
+            await body()
+    assert requests() == 0
+
+
+@scenario
+async def a_block_that_is_left_in_time() -> None:
+    async with deadline(SOON):
+        await asyncio.sleep(0)
+    await asyncio.sleep(SOON * 1.5)
+    assert requests() == 0
 
 
 @scenario
