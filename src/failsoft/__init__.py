@@ -2,6 +2,7 @@
 
 from ._core import Backoff, IntegrationResult, LatencyHistogram, with_integration_resilience
 from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
+from .budgets import RetryBudgetStatus
 from .classify import classify_error, register_classifier
 from .config import (
     CircuitBreakerConfig,
@@ -12,6 +13,7 @@ from .config import (
     IntegrationConfig,
     IntegrationType,
     Jitter,
+    RetryBudget,
     RetryPolicy,
     Timeouts,
     default_config,
@@ -20,7 +22,13 @@ from .config_files import load_config
 from .deadlines import Deadline, deadline, remaining
 from .decisions import Decision, Explanation
 from .degraded import DegradedMode
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
+from .errors import (
+    CircuitOpenError,
+    DegradedModeError,
+    IntegrationError,
+    IntegrationTimeoutError,
+    RetryBudgetExhaustedError,
+)
 from .events import subscribe
 from .fallback_sets import (
     ai_fallbacks,
@@ -90,6 +98,9 @@ __all__ = [
     "LatencyHistogram",
     "OperationMetrics",
     "Registry",
+    "RetryBudget",
+    "RetryBudgetExhaustedError",
+    "RetryBudgetStatus",
     "RetryPolicy",
     "SimulatedPrice",
     "Timeouts",

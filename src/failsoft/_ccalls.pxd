@@ -7,6 +7,7 @@ from failsoft._csrc cimport fs_breaker, fs_ns, fs_series, fs_ticks
 cdef extern from "frame.h" nogil:
     fs_ticks fs_frame_now()
     void fs_frame_put(fs_ticks deadline)
+    fs_ticks fs_frame_push(fs_ticks own)
     uint32_t fs_stripe()
 
 cdef extern from "deadlines.h":

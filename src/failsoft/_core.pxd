@@ -2,7 +2,8 @@
 from libc.stdint cimport uint64_t
 
 from failsoft._csrc cimport (
-    fs_backoff, fs_breaker, fs_change, fs_histogram, fs_ns, fs_permit, fs_rng, fs_series, fs_span_of_time, fs_totals,
+    fs_backoff, fs_breaker, fs_budget, fs_change, fs_histogram, fs_ns, fs_payer, fs_permit, fs_rng, fs_series,
+    fs_span_of_time, fs_totals,
 )
 
 cdef class LatencyView:
@@ -28,9 +29,15 @@ cdef class Breaker:
     cdef list former
     cdef Operation own
     cdef object listener
+    cdef fs_payer payer
     cdef void tell(self, const fs_change *change)
+    cdef uint64_t calls(self)
     cdef fs_permit take(self, bint probe)
     cdef void settle(self, fs_permit permit, bint failed, fs_ns took)
+
+cdef class Budget:
+    cdef fs_budget *block
+    cdef fs_ns pay(self, Breaker payer)
 
 cdef class Dial:
     cdef uint64_t sum

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, f
 from typing_extensions import Buffer, disjoint_base
 
 from .breakers import CircuitBreaker
-from .config import CircuitBreakerConfig, ErrorCategory, FallbackType, IntegrationType
+from .config import CircuitBreakerConfig, ErrorCategory, FallbackType, IntegrationType, RetryBudget
 from .dedupe import Flights
 from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
 from .metrics import OperationMetrics
@@ -154,6 +154,20 @@ class Breaker:
         self, config: CircuitBreakerConfig | None = None, ramp: float = 0.0, ramp_from: float = 0.0
     ) -> None:
         """Move it to another block of the arena, under whatever guards look at it; there `config` holds."""
+
+@disjoint_base
+class Budget:
+    """How many retries and hedges may still be added to the traffic: see csrc/include/failsoft/budget.h."""
+
+    def __new__(cls, config: RetryBudget) -> Self: ...
+    def configure(self, config: RetryBudget) -> None:
+        """Let other settings hold from now on; the balance is kept."""
+    def retry(self, payer: Breaker) -> bool:
+        """Take a retry for a call before this breaker, whose traffic pays. Whether there was one."""
+    def hedge(self, payer: Breaker) -> bool:
+        """Take a hedge. Whether there was one."""
+    def read(self, payer: Breaker) -> tuple[float, float, int, int, int]:
+        """(balance, balance had nothing been taken, retries, hedges, refused)"""
 
 @disjoint_base
 class Dial:
@@ -463,6 +477,18 @@ def hear_refusals(heard: bool) -> None:
 
 def now_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds, or the fake clock."""
+
+@disjoint_base
+class InFrame:
+    """Drives a coroutine in the frame of another call, whose deadline `remaining()` then tells. Await it once."""
+
+    def __new__(cls, inner: Coroutine[Any, Any, Any], deadline: int) -> Self: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: object) -> Any: ...
+    def throw(self, *given: Any) -> Any: ...
+    def close(self) -> None: ...
 
 def remaining() -> float | None:
     """Seconds that the code around us has left, 0.0 once they are over; None where no deadline is in force.

@@ -32,7 +32,7 @@ REASONS = (
     None, "consecutive_failures", "failure_rate", "slow_rate", "latency", "probe_failed", "wait_over", "recovered",
     "operator", "ramped",
 )
-EVENTS = ("retries", "fallbacks", "deduplicated", "rejected", "timeouts", "ignored", "unrecorded")
+EVENTS = ("retries", "fallbacks", "deduplicated", "rejected", "timeouts", "ignored", "unrecorded", "hedges")
 
 
 cdef fs_ns to_ns(double seconds) noexcept:
@@ -282,6 +282,7 @@ cdef class Breaker:
         self.adopted = []
         self.former = []
         breaker_config(config, ramp, ramp_from, &c)
+        fs_payer_begin(&self.payer, fs_now())
         self.block = fs_breaker_take(arena(), &c, fs_now())
         if self.block is NULL:
             raise MemoryError("failsoft's arena is full")
@@ -298,6 +299,13 @@ cdef class Breaker:
         """Let the calls of an operation count in the rates. It lives as long as the breaker from now on."""
         self.adopted.append(operation)
         fs_breaker_adopt(self.block, operation.series)
+
+    cdef uint64_t calls(self):
+        """That its operations have ever counted."""
+        cdef fs_totals totals = fs_totals(0, 0, 0, 0)
+        for operation in self.adopted:
+            fs_series_ever((<Operation>operation).series, &totals)
+        return totals.calls
 
     cdef void tell(self, const fs_change *change):
         if change.generation:
@@ -433,6 +441,57 @@ cdef class Breaker:
             raise MemoryError("failsoft's arena is full")
         self.former.append(<size_t>self.block)
         self.block = heir
+
+
+cdef int budget_config(object config, fs_budget_config *c) except -1:
+    c.share = config.share
+    c.floor = config.floor
+    c.window = max(to_ns(config.window), 1)
+    return 0
+
+
+cdef class Budget:
+    """How many retries and hedges may still be added to the traffic: see csrc/include/failsoft/budget.h."""
+
+    def __cinit__(self, config):
+        cdef fs_budget_config c
+        budget_config(config, &c)
+        self.block = fs_budget_take(arena(), &c, fs_now())
+        if self.block is NULL:
+            raise MemoryError("failsoft's arena is full")
+
+    def __dealloc__(self):
+        if self.block is not NULL:
+            fs_budget_free(self.block)
+
+    def configure(self, config):
+        """Let other settings hold from now on; the balance is kept."""
+        cdef fs_budget_config c
+        budget_config(config, &c)
+        fs_budget_configure(self.block, &c, fs_now())
+
+    cdef fs_ns pay(self, Breaker payer):
+        """Read the traffic before a breaker. The time now."""
+        cdef uint64_t calls = payer.calls()
+        cdef fs_ns now = fs_now()
+        fs_budget_pay(self.block, &payer.payer, calls, now)
+        return now
+
+    def retry(self, Breaker payer not None):
+        """Take a retry for a call before this breaker, whose traffic pays. Whether there was one."""
+        cdef fs_ns now = self.pay(payer)
+        return fs_budget_retry(self.block, &payer.payer, now)
+
+    def hedge(self, Breaker payer not None):
+        """Take a hedge."""
+        cdef fs_ns now = self.pay(payer)
+        return fs_budget_hedge(self.block, now)
+
+    def read(self, Breaker payer not None):
+        """(balance, full, retries, hedges, refused)"""
+        cdef fs_budget_status s
+        fs_budget_read(self.block, self.pay(payer), &s)
+        return s.balance, s.full, s.retries, s.hedges, s.refused
 
 
 cdef class Dial:
@@ -581,6 +640,43 @@ def hear_refusals(bint heard):
 def now_ns():
     """CLOCK_MONOTONIC in ns, or the fake clock."""
     return fs_now()
+
+
+cdef class InFrame:
+    """Drives a coroutine in the frame of another call, whose deadline `remaining()` then tells. Await it once."""
+
+    cdef object inner
+    cdef fs_ticks deadline
+
+    def __cinit__(self, inner, deadline):
+        self.inner = inner
+        self.deadline = deadline
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        cdef fs_ticks outer = fs_frame_push(self.deadline)
+        try:
+            return self.inner.send(value)
+        finally:
+            fs_frame_put(outer)
+
+    def throw(self, *given):
+        cdef fs_ticks outer = fs_frame_push(self.deadline)
+        try:
+            return self.inner.throw(*given)
+        finally:
+            fs_frame_put(outer)
+
+    def close(self):
+        self.inner.close()
 
 
 def remaining():

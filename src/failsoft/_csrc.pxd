@@ -72,6 +72,7 @@ cdef extern from "failsoft/histogram.h" nogil:
         FS_TIMEOUTS
         FS_IGNORED
         FS_UNRECORDED
+        FS_HEDGES
         FS_EVENTS
     ctypedef enum fs_span_of_time:
         FS_EVER
@@ -112,6 +113,30 @@ cdef extern from "failsoft/degraded.h" nogil:
     uint64_t fs_share_of(double capacity)
     double fs_capacity_of(uint64_t share)
     bint fs_dial_admits(uint64_t *dial, uint64_t share)
+
+cdef extern from "failsoft/budget.h" nogil:
+    ctypedef struct fs_budget_config:
+        double share
+        double floor
+        fs_ns window
+    ctypedef struct fs_payer:
+        pass
+    ctypedef struct fs_budget:
+        fs_block block
+    ctypedef struct fs_budget_status:
+        double balance
+        double full
+        uint64_t retries
+        uint64_t hedges
+        uint64_t refused
+    fs_budget *fs_budget_take(fs_arena *arena, const fs_budget_config *config, fs_ns now)
+    void fs_budget_free(fs_budget *budget)
+    void fs_budget_configure(fs_budget *budget, const fs_budget_config *config, fs_ns now)
+    void fs_payer_begin(fs_payer *payer, fs_ns now)
+    void fs_budget_pay(fs_budget *budget, fs_payer *payer, uint64_t calls, fs_ns now)
+    bint fs_budget_retry(fs_budget *budget, fs_payer *payer, fs_ns now)
+    bint fs_budget_hedge(fs_budget *budget, fs_ns now)
+    void fs_budget_read(fs_budget *budget, fs_ns now, fs_budget_status *status)
 
 cdef extern from "failsoft/recorder.h" nogil:
     ctypedef enum fs_decision_kind:

@@ -10,7 +10,15 @@ from .breakers import limit_message, refusal_message
 from .classify import retry_after_of
 from .config import CircuitState, ErrorCategory
 from .course import RESULT, SECOND, Final
-from .errors import REFUSALS, CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
+from .decisions import NO_BUDGET
+from .errors import (
+    REFUSALS,
+    CircuitOpenError,
+    DegradedModeError,
+    IntegrationError,
+    IntegrationTimeoutError,
+    RetryBudgetExhaustedError,
+)
 from .logs import failure, shown
 
 TYPE_CHECKING = False
@@ -57,7 +65,8 @@ def failed_result(error: IntegrationError) -> IntegrationResult[Any]:
 
 def standard_error(recovery: Recovery, final: Final, arguments: Arguments) -> IntegrationError:
     """The standard form of what went wrong with the primary operation."""
-    if isinstance(final.error, IntegrationError):
+    exhausted = final.gave_up == NO_BUDGET
+    if isinstance(final.error, IntegrationError) and not exhausted:
         error = final.error
         if isinstance(error, IntegrationTimeoutError) and error.reason == ATTEMPT_TIMEOUT:
             error.attempts = final.attempts  # ours, made while the attempt still ran
@@ -69,6 +78,8 @@ def standard_error(recovery: Recovery, final: Final, arguments: Arguments) -> In
         refused.details = {**refused.details, **context_of(recovery, arguments), **_fallback_errors(final)}
         return refused
     kind = IntegrationTimeoutError if final.category is ErrorCategory.TIMEOUT else IntegrationError
+    if exhausted:
+        kind = RetryBudgetExhaustedError
     original = final.error
     words = shown(str, final.value) if original is None else shown(str, original) or type(original).__name__
     return kind(
@@ -76,7 +87,7 @@ def standard_error(recovery: Recovery, final: Final, arguments: Arguments) -> In
         category=final.category,
         original_error=original,
         details=details_of(recovery, final, arguments),
-        retryable=final.category in recovery.policy.retryable_errors,
+        retryable=exhausted or final.category in recovery.policy.retryable_errors,
         integration_type=recovery.integration.type,
         integration_name=recovery.integration.name,
         operation=recovery.operation,

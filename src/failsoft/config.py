@@ -28,6 +28,7 @@ _LONGEST_STREAK = 65535  # sixteen bits of the gate word
 _MOST_PROBES = 64  # one bit of a word for each half-open lease
 _LONGEST_COUNT_WINDOW = 1024
 _STEEPEST = 1e6  # by then the second delay has passed every cap
+_MOST_RETRIES = 1000.0  # for a call, as in Finagle
 
 
 class IntegrationType(StrEnum):
@@ -330,20 +331,52 @@ class DegradedPolicy(Record):
         _settle(self, "degraded.", ramp_from=number(float, 0.0, 1.0), ramp=_wait)
 
 
+class RetryBudget(Record):
+    """How many retries and hedges an integration may add to its traffic, so that they never become the outage.
+
+    Each call pays `share` of a retry (0.2: one retry for five calls), each second `floor` retries; each retry or hedge
+    takes one when it is decided on, so those that still wait for their turn are charged. What is not used is forgotten
+    over some `window` seconds: a budget holds at most what a window brings. The numbers are Finagle's
+    (`RetryBudget.apply`: 20 %, 10 retries a second, 10 s). `floor` is for each process: with many of them before a
+    small dependency lower it. A floor of less than one retry a window would never come to one, and is refused.
+    """
+
+    share: float = 0.2
+    floor: float = 10.0
+    window: float = 10.0
+
+    def __post_init__(self) -> None:
+        _settle(
+            self,
+            "retry_budget.",
+            share=number(float, 0.0, _MOST_RETRIES),
+            floor=number(float, 0.0, _STEEPEST, " of retries a second"),
+            window=number(float, _NARROWEST, LONGEST, " of seconds"),
+        )
+        if 0.0 < self.floor * self.window < 1.0:
+            least = f"1 / window ({1.0 / self.window:.3g})"
+            raise ValueError(f"retry_budget.floor must be 0 or at least {least}, got {self.floor}")
+
+
 _PRESET: Any = ...
 PARTS: dict[str, type] = {
     "timeouts": Timeouts,
     "retry_policy": RetryPolicy,
     "circuit_breaker": CircuitBreakerConfig,
     "degraded": DegradedPolicy,
+    "retry_budget": RetryBudget,
 }
 """The settings that have settings of their own."""
+
+OPTIONAL = frozenset({"retry_budget"})
+"""Those of them that may be None: there is no such thing then."""
 
 
 class IntegrationConfig(Record):
     """All settings of one integration. A part left out is the one of its type's preset.
 
-    `health_check_interval` is in seconds. Names of a type ("database") are taken for the type.
+    `health_check_interval` is in seconds. `retry_budget=None` lets retries go without a budget. Names of a type
+    ("database") are taken for the type.
     """
 
     type: IntegrationType
@@ -352,13 +385,14 @@ class IntegrationConfig(Record):
     circuit_breaker: CircuitBreakerConfig = _PRESET
     health_check_interval: float = _PRESET
     degraded: DegradedPolicy = _PRESET
+    retry_budget: RetryBudget | None = _PRESET
 
     def __post_init__(self) -> None:
         _settle(self, "", type=_member(IntegrationType))
         for name in field_names(IntegrationConfig):
             if getattr(self, name) is _PRESET:
                 object.__setattr__(self, name, getattr(_PRESETS[self.type], name))
-        parts = {room: _part(kind) for room, kind in PARTS.items()}
+        parts = {room: _optional(_part(kind)) if room in OPTIONAL else _part(kind) for room, kind in PARTS.items()}
         _settle(self, "", **parts, health_check_interval=_duration)
 
     def with_(self, **changes: Any) -> IntegrationConfig:
@@ -373,7 +407,7 @@ class IntegrationConfig(Record):
             change = changes.get(room)
             if isinstance(change, Mapping):
                 refuse_unknown(change, _names(kind), f"{room}.", TypeError)
-                changes[room] = replace(getattr(self, room), **change)
+                changes[room] = replace(getattr(self, room) or kind(), **change)
         return replace(self, **changes)
 
     @classmethod
@@ -437,7 +471,13 @@ def _seconds(name: str, value: object) -> object:
 # and a cache are back at full capacity at once, for their peers are made for bursts; the others ramp up.
 _PRESETS = {
     IntegrationType.DATABASE: IntegrationConfig(
-        IntegrationType.DATABASE, Timeouts(), RetryPolicy(), CircuitBreakerConfig(), 30.0, DegradedPolicy()
+        IntegrationType.DATABASE,
+        Timeouts(),
+        RetryPolicy(),
+        CircuitBreakerConfig(),
+        30.0,
+        DegradedPolicy(),
+        retry_budget=RetryBudget(),
     ),
     # Ours: a first delay of 1 s and a cap of 20 s, for a model that is overloaded takes longer to recover
     # than a database and each attempt costs money; two probes for the same reason.
@@ -448,6 +488,7 @@ _PRESETS = {
         CircuitBreakerConfig(3, 2, timeout=30.0, half_open_max_calls=2, reset_timeout=60.0),
         60.0,
         DegradedPolicy(),
+        retry_budget=RetryBudget(),
     ),
     # Ours: short waits and an early return, for an old price is worth little; probes for all five successes
     # run at once.
@@ -458,6 +499,7 @@ _PRESETS = {
         CircuitBreakerConfig(10, 5, timeout=5.0, half_open_max_calls=5, reset_timeout=15.0),
         10.0,
         DegradedPolicy(ramp=0.0),
+        retry_budget=RetryBudget(),
     ),
     # Ours: 50 ms is the seed's "minimal backoff", constant because its multiplier is 1; the source behind the
     # cache is the better second attempt.
@@ -468,6 +510,7 @@ _PRESETS = {
         CircuitBreakerConfig(20, 10, timeout=2.0, half_open_max_calls=10, reset_timeout=15.0),
         60.0,
         DegradedPolicy(ramp=0.0),
+        retry_budget=RetryBudget(),
     ),
     # All ours, for the seed names the type and no numbers: DATABASE's policy, since nothing is known of the
     # peer, with half its overall time for an attempt so that a hung one can be retried, and half its wait,
@@ -479,6 +522,7 @@ _PRESETS = {
         CircuitBreakerConfig(timeout=15.0, reset_timeout=30.0),
         30.0,
         DegradedPolicy(),
+        retry_budget=RetryBudget(),
     ),
 }
 

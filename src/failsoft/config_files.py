@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .config import PARTS, IntegrationConfig, IntegrationType, default_config, refuse_unknown, shown
+from .config import OPTIONAL, PARTS, IntegrationConfig, IntegrationType, default_config, refuse_unknown, shown
 from .config_values import read_value
 from .config_variables import read_variables
 from .records import field_names
@@ -128,6 +128,9 @@ def _read_table(place: str, value: object) -> Settings:
         if name not in PARTS:
             settings[name] = read_value(where, "", name, value)
             continue
+        if value == "none" and name in OPTIONAL:
+            settings[name] = None
+            continue
         part = _table(where, value)
         refuse_unknown(part, list(field_names(PARTS[name])), f"{where}.", ValueError)
         for field, inner in part.items():
@@ -139,7 +142,9 @@ def _build(settings: Settings) -> IntegrationConfig:
     changes: dict[str, Any] = {}
     for setting, value in settings.items():
         room, _, field = setting.rpartition(".")
-        (changes.setdefault(room, {}) if room else changes)[field] = value
+        if room and changes.get(room) is None:
+            changes[room] = {}
+        (changes[room] if room else changes)[field] = value
     try:
         return default_config(changes["type"]).with_(**changes)
     except TypeError as error:  # for whoever wrote the file or the variable a wrong type is a wrong value

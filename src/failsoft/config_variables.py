@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .config import PARTS, IntegrationConfig, nearest, refuse_unknown, shown
+from .config import OPTIONAL, PARTS, IntegrationConfig, nearest, refuse_unknown, shown
 from .config_values import read_text
 from .records import field_names
 
@@ -84,6 +84,8 @@ def _place(at: str, setting: str) -> tuple[str, str]:
         refuse_unknown([setting], _fields(IntegrationConfig), at, ValueError)
         return "", setting.lower()
     fields = _fields(PARTS[rooms[room]])
+    if not levels and rooms[room] in OPTIONAL:
+        return "", rooms[room]  # to be none
     if not levels:
         raise ValueError(f"{at}{room} is not one setting but several, such as {at}{room}__{fields[0]}")
     refuse_unknown([field], fields, f"{at}{room}__", ValueError)

@@ -49,8 +49,8 @@ class Final:
     """What the call has come to."""
 
     __slots__ = (
-        "age", "attempts", "category", "delays", "error", "fallback", "fallback_errors", "judged", "late", "reason",
-        "refusal", "success", "value",
+        "age", "attempts", "category", "delays", "error", "fallback", "fallback_errors", "gave_up", "judged", "late",
+        "reason", "refusal", "success", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class Final:
         self.attempts = 0
         self.delays: tuple[float, ...] = ()
         self.reason: str | None = None
+        self.gave_up = 0  # the code of decisions.GIVE_UPS
         self.judged = False
         self.late = False  # a success that took longer than an attempt may
         self.fallback: FallbackType | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from ._core import REASONS, STATES, now_ns
+from .budgets import budget_words
 from .config import CircuitState, ErrorCategory, FallbackType
 from .records import Record
 
@@ -47,9 +48,9 @@ class Decision(Record):
     """One entry of the flight recorder.
 
     `kind` is one of "transition", "refusal" (by the state), "limit" (refused for capacity), "retry", "give_up",
-    "fallback", "capacity" and "health"; `text` says what was decided and why. `age` is how many seconds ago. Decisions
-    alike about calls are one entry: `count` says how many, `age` tells of the first, `latest` of the last of them, and
-    so does the text. `operation` is None where no call was the cause.
+    "fallback", "capacity", "health" and "hedge"; `text` says what was decided and why. `age` is how many seconds ago.
+    Decisions alike about calls are one entry: `count` says how many, `age` tells of the first, `latest` of the last of
+    them, and so does the text. `operation` is None where no call was the cause.
     """
 
     kind: str
@@ -63,19 +64,23 @@ class Decision(Record):
 class Explanation(Record):
     """Why an integration is in the state it is in: as a string, or field by field. Oldest decision first.
 
-    `limited` is how many of its calls may go at most and why, None where all may.
+    `limited` is how many of its calls may go at most and why, None where all may; `budget` how many retries are left,
+    None where none was made lately.
     """
 
     integration: str
     status: BreakerStatus
     decisions: tuple[Decision, ...]
     limited: str | None = None
+    budget: str | None = None
 
     def __str__(self) -> str:
         status = self.status
         lines = [f"{self.integration} is {_standing(status)}", f"  {_rate(status)}"]
         if self.limited is not None:
             lines.append(f"  {self.limited}")
+        if self.budget is not None:
+            lines.append(f"  {self.budget}")
         for key, shard in (status.shards or {}).items():
             if shard.state is not CircuitState.CLOSED or shard.capacity < 1.0:
                 lines.append(f"  {self.integration}[{key}] is {_standing(shard)}; {_rate(shard)}")
@@ -91,7 +96,8 @@ def explain(integration: Integration) -> Explanation:
     """Read the flight recorder of an integration."""
     share = integration.breaker.capacity
     limited = f"{_percent(share)} of the calls may go ({integration.limit_reason()})" if share < 1.0 else None
-    return Explanation(integration.name, integration.status(), decisions_of(integration), limited)
+    budget = budget_words(integration)
+    return Explanation(integration.name, integration.status(), decisions_of(integration), limited, budget)
 
 
 def decisions_of(integration: Integration) -> tuple[Decision, ...]:
@@ -138,6 +144,10 @@ def _words(kind: int, because: int, state: int, detail: int, number: float) -> s
     if kind == FALLBACK:
         age = "" if math.isnan(number) else f", {_span(number)} old"
         return f"answered by the {FALLBACKS[because]} fallback{age}"
+    if kind == HEDGE and because == NO_BUDGET:
+        return f"no second attempt beside the first after {_span(number)}: {GIVE_UPS[because]}"
+    if kind == HEDGE:
+        return f"a second attempt beside the first after {_span(number)}"
     if kind == CAPACITY:
         return f"{_percent(number)} of the calls may go from now on: {_why(because)}"
     return "the health check passes again" if because else "the health check fails"

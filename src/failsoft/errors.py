@@ -220,11 +220,29 @@ class IntegrationTimeoutError(IntegrationError, TimeoutError):
     _category = ErrorCategory.TIMEOUT
 
 
+class RetryBudgetExhaustedError(IntegrationError):
+    """The call failed and was not tried again, for the retry budget was spent: "DB_RETRY_BUDGET_EXHAUSTED".
+
+    `category` and `original_error` are those of the last failure. The same call may succeed once there is less to
+    retry.
+    """
+
+    _suffix = "RETRY_BUDGET_EXHAUSTED"
+    _retryable = True
+
+
 REFUSALS = (CircuitOpenError, DegradedModeError)
 """What a gate of ours raises in place of making the call."""
 
 _KINDS: dict[str, type[IntegrationError]] = {
-    cls.__name__: cls for cls in (IntegrationError, CircuitOpenError, DegradedModeError, IntegrationTimeoutError)
+    cls.__name__: cls
+    for cls in (
+        IntegrationError,
+        CircuitOpenError,
+        DegradedModeError,
+        IntegrationTimeoutError,
+        RetryBudgetExhaustedError,
+    )
 }
 
 _UNSET: dict[str, Any] = {

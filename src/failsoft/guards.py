@@ -50,8 +50,13 @@ def build(
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
     """A guard before `fn`, with its name, signature and kind."""
     memory = recovery.memory
+    called = fn
+    if recovery.hedge is not None:
+        from .hedges import hedged
+
+        called, recovery.bare = hedged(fn, recovery, recovery.hedge), fn
     guard = make_guard(
-        fn,
+        called,
         recovery.integration.breaker,
         recovery.record,
         recovery,

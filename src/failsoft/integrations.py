@@ -7,9 +7,10 @@ import operator
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from ._core import Operation, retime_guard
+from ._core import Budget, Operation, retime_guard
 from .attempts import IntegrationAttempt
 from .breakers import BreakerStatus, CircuitBreaker
+from .budgets import RetryBudgetStatus, budget_status
 from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one
 from .decisions import CAPACITY, OPERATOR, Explanation, explain
 from .dedupe import Flights
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         key: Key | None
         max_keys: int
         details: Details | None
+        hedge: float | None
 
     class Options(Choices, total=False):
         """What `Integration.guard` takes besides the function."""
@@ -95,6 +97,8 @@ class Integration:
         self.type = config.type
         self.breaker = CircuitBreaker(config.circuit_breaker, name, config.degraded)
         self.backoff = backoff_of(config.retry_policy)
+        self.retry_budget: Budget | None = None
+        self._budget_settles()
         self._limit = 1.0
         self._abandoned: Abandoned | None = None
         self._operations: dict[str, Operation] = {}
@@ -139,6 +143,8 @@ class Integration:
         - `details`: context for errors and logs, a mapping or a function of the call's arguments that makes one.
         - `enforce="thread"`: for blocking functions that keep no time themselves. Each attempt runs in a thread, and
           the caller leaves it when its time is up. The work goes on there: see `abandoned`, and docs/deadlines.md.
+        - `hedge`: for async functions, a quantile such as 0.95. A call that takes longer than that share of the calls
+          lately gets a second attempt beside the first, charged to the retry budget; see failsoft/hedges.py.
         """
         if fn is None:
             return functools.partial(self.guard, **options)
@@ -181,12 +187,17 @@ class Integration:
         key: Key | None = None,
         max_keys: int = 1024,
         details: Details | None = None,
+        hedge: float | None = None,
     ) -> Recovery:
         for name, option in (("failure", failure), ("key", key)):
             if option is not None and not callable(option):
                 raise TypeError(f"{name} must be callable, got {option!r}")
         if dedupe is not None and not isinstance(dedupe, bool) and not callable(dedupe):
             raise TypeError(f"dedupe must be True or a function of the arguments that gives a key, got {dedupe!r}")
+        if hedge is not None:
+            from .hedges import check_hedge
+
+            hedge = check_hedge(fn, hedge, idempotent)
         name = operation or name_of(fn)
         return Recovery(
             self,
@@ -200,6 +211,7 @@ class Integration:
             key=key,
             max_keys=at_least_one("max_keys", max_keys),  # type: ignore[arg-type]  # what its check gives
             flights=Flights(None if dedupe is True else dedupe) if dedupe else None,
+            hedge=hedge,
         )
 
     def caller(
@@ -356,8 +368,9 @@ class Integration:
             retry=recovery.retry,
             idempotent=recovery.idempotent,
             details=recovery.details,
+            hedge=recovery.hedge,
         )
-        made: AnyGuard = self._registry.watched(guard.__wrapped__, twin, shared=False)
+        made: AnyGuard = self._registry.watched(recovery.bare or guard.__wrapped__, twin, shared=False)
         return made
 
     def limit_reason(self) -> str:
@@ -369,6 +382,10 @@ class Integration:
         status = self.breaker.status()
         shards = {key: shard.breaker.status() for key, shard in self.shards.items()}
         return status.with_shards(shards) if shards else status
+
+    def budget(self) -> RetryBudgetStatus | None:
+        """How many retries it may still make, and has made; None where `retry_budget` is None. Keys share it."""
+        return budget_status(self)
 
     def explain(self) -> Explanation:
         """Why it is in the state it is in: its numbers and its last decisions, oldest first. Print it."""
@@ -420,6 +437,7 @@ class Integration:
             self.breaker.reconfigure(new.circuit_breaker, new.degraded)
             self.config = new
             self.backoff = backoff_of(new.retry_policy)
+            self._budget_settles()
             guards = [guard for ref in self._guards if (guard := ref()) is not None]
             for guard in guards:
                 self._settle(guard)
@@ -433,6 +451,18 @@ class Integration:
                 self._guards = [ref for ref in self._guards if ref() is not None]
             self._guards.append(weakref.ref(guard))
             self._settle(guard)  # other settings may have come while it was made
+
+    def _budget_settles(self) -> None:
+        """Let the budget of its settings hold. Keys have no budget of their own, or a thousand would be a thousand."""
+        settings = self.config.retry_budget
+        if self._parent is not None:
+            self.retry_budget = self._parent.retry_budget
+        elif settings is None:
+            self.retry_budget = None
+        elif self.retry_budget is None:
+            self.retry_budget = Budget(settings)
+        else:
+            self.retry_budget.configure(settings)
 
     def _settle(self, guard: AnyGuard) -> None:
         guard._recovery.adopt(self.config)

@@ -28,8 +28,9 @@ class OperationMetrics(Record):
     `count` is how many attempts ended in success or failure, and `error_count` how many of them failed by the
     breaker's rules (see `CircuitBreakerConfig.trip_on`). `retries` are attempts after the first, `fallbacks` calls that
     a fallback answered, `deduplicated` calls that shared the execution of another, `rejected` calls the gate refused,
-    `timeouts` attempts that took longer than they may. All since the start or the last reset; `recent` is the same over
-    the rolling window, in which only count, latencies and errors are kept.
+    `timeouts` attempts that took longer than they may, `hedges` second attempts beside a slow first one. All since the
+    start or the last reset; `recent` is the same over the rolling window, in which only count, latencies and errors are
+    kept.
     """
 
     count: int = 0
@@ -45,6 +46,7 @@ class OperationMetrics(Record):
     rejected: int = 0
     timeouts: int = 0
     recent: OperationMetrics | None = None
+    hedges: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """All fields by name, ready for JSON."""
@@ -120,6 +122,7 @@ def read_metrics(operations: Iterable[tuple[Operation, Baseline | None]], window
         deduplicated=counted["deduplicated"],
         rejected=counted["rejected"],
         timeouts=counted["timeouts"],
+        hedges=counted["hedges"],
         recent=OperationMetrics(**recent),
     )
 

@@ -55,9 +55,9 @@ class Recovery:
     """The policies of one guard, and what they come to when they are needed."""
 
     __slots__ = (
-        "cancel_after", "details", "failure", "fallbacks", "flights", "idempotent", "integration", "key", "max_keys",
-        "memory", "operation", "overall", "patience", "policy", "record", "retries", "retry", "skip", "timeout",
-        "trip_on",
+        "bare", "cancel_after", "details", "failure", "fallbacks", "flights", "hedge", "idempotent", "integration",
+        "key", "max_keys", "memory", "operation", "overall", "patience", "policy", "record", "retries", "retry", "skip",
+        "timeout", "trip_on",
     )  # fmt: skip
 
     cancel_after: float
@@ -83,6 +83,7 @@ class Recovery:
         max_keys: int = 1,
         flights: Flights | None = None,
         skip: int = 0,
+        hedge: float | None = None,
     ) -> None:
         self.integration = integration
         self.operation = operation
@@ -96,6 +97,8 @@ class Recovery:
         self.max_keys = max_keys
         self.flights = flights
         self.skip = skip  # leading arguments that are not the operation's own: what to call
+        self.hedge = hedge  # the quantile after which a second attempt starts
+        self.bare: Callable[..., Any] | None = None  # what is hedged
         self.memory = memory_of(fallbacks)
         self.adopt(integration.config)
 
@@ -116,10 +119,12 @@ class Recovery:
         self, guard: AnyGuard, mode: int, error: Exception, _: None, permit: int, took: int, arguments: Arguments
     ) -> Any:
         """The first attempt of a sync call raised."""
-        if mode == RAISE and not self.fallbacks and not self._again(error):
+        if mode == RAISE and not self.fallbacks and (why := self._final(error)) is not None:
             final = Final()
             final.attempts, final.error = 1, error
             final.category = self._settle(guard, End(FAILED, error, permit, took))
+            if why and not guard._disabled:
+                self._give_up(final, why, _not_retried(final.category) if why == decisions.NOT_RETRYABLE else None)
             answers.log(self, final, arguments)
             return False, error
         return self._run(guard, mode, End(FAILED, error, permit, took), arguments)
@@ -331,12 +336,18 @@ class Recovery:
 
     # ---- the decisions
 
-    def _again(self, error: Exception) -> bool:
-        """Could this failure of a first attempt be retried at all? A quick no spares the whole course."""
-        if not self.retries or not (self.idempotent or never_sent(error)):
-            return False
+    def _final(self, error: Exception) -> int | None:
+        """Why this failure of a first attempt cannot be retried at all, 0 where nothing ever is; None: it may be.
+
+        A quick answer spares the whole course, in which `_wait` would come to the same.
+        """
         category = classify_error(error)
-        return retryable(self.policy, category, None) or retryable(self.policy, category, retry_after_of(error))
+        worth_it = retryable(self.policy, category, None) or retryable(self.policy, category, retry_after_of(error))
+        if not worth_it:
+            return decisions.NOT_RETRYABLE
+        if not self.retries:
+            return 0
+        return None if self.idempotent or never_sent(error) else decisions.NOT_IDEMPOTENT
 
     def _settle(self, guard: AnyGuard, end: End) -> ErrorCategory:
         """Tell record and breaker how a failed attempt counts."""
@@ -350,7 +361,7 @@ class Recovery:
         """Seconds until the next attempt. None: there is none, and `final.reason` says why."""
         hint = answers.hint_of(final)
         if not retryable(self.policy, final.category, hint):
-            return self._give_up(final, decisions.NOT_RETRYABLE, f"{final.category} errors are not retried")
+            return self._give_up(final, decisions.NOT_RETRYABLE, _not_retried(final.category))
         if final.attempts > self.retries:
             return self._give_up(final, decisions.USED_UP) if self.retries else None
         if not self.idempotent and not (final.error is not None and never_sent(final.error)):
@@ -361,10 +372,14 @@ class Recovery:
             asked = "asked for" if hint is not None else "needed"
             words = f"a wait of {wait:.3g} s is {asked} and the {whose} comes first"
             return self._give_up(final, decisions.NO_TIME, words)
+        budget = self.integration.retry_budget
+        if budget is not None and not budget.retry(self.integration.breaker):
+            return self._give_up(final, decisions.NO_BUDGET)
         return wait
 
     def _give_up(self, final: Final, code: int, words: str | None = None) -> float | None:
         """No further attempt, and why."""
+        final.gave_up = code
         if code != decisions.REFUSED:
             final.reason = words or decisions.GIVE_UPS[code]
         self._note(decisions.GIVE_UP, code, final.attempts)
@@ -393,6 +408,10 @@ class Recovery:
 
     def _note(self, kind: int, code: int, attempt: int, number: float = 0.0) -> None:
         self.integration.breaker.note(kind, code, attempt, number, self.record.number)
+
+
+def _not_retried(category: ErrorCategory) -> str:
+    return f"{category} errors are not retried"
 
 
 async def _unpacked(answer: Awaitable[tuple[bool, Any]]) -> Any:

@@ -59,6 +59,7 @@ def test_the_story_of_an_outage(make: Make, registry: Registry, clock: FakeClock
     assert str(dependency.explain()).splitlines() == [
         "db is OPEN for 0 ms: 2 failures in a row; calls go again in 30 s",
         "  100% of the last 2 calls failed",
+        "  99.2 of 100 retries left in the budget",
         "        500 ms ago  robots: attempt 2 in 500 ms, after a NETWORK error",
         "          0 ms ago  CLOSED -> OPEN for 30 s: too many failures in a row",
         "          0 ms ago  robots: given up after 2 attempts: all retries are used up",

@@ -18,7 +18,7 @@ from failsoft.testing import FakeClock
 from .conftest import Make
 
 NUMBERS = {"count", "avg_latency", "p50_latency", "p95_latency", "p99_latency", "error_count", "error_rate"}
-EVENTS = {"retries", "fallbacks", "deduplicated", "rejected", "timeouts"}
+EVENTS = {"retries", "fallbacks", "deduplicated", "rejected", "timeouts", "hedges"}
 
 
 def taking(clock: FakeClock) -> Any:

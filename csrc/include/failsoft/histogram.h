@@ -69,7 +69,8 @@ typedef struct {
 
 /* Events of an operation that are not latencies, by name. */
 typedef enum {
-    FS_RETRIES = 0, FS_FALLBACKS, FS_DEDUPLICATED, FS_REJECTED, FS_TIMEOUTS, FS_IGNORED, FS_UNRECORDED, FS_EVENTS,
+    FS_RETRIES = 0, FS_FALLBACKS, FS_DEDUPLICATED, FS_REJECTED, FS_TIMEOUTS, FS_IGNORED, FS_UNRECORDED, FS_HEDGES,
+    FS_EVENTS,
 } fs_event_kind;
 
 typedef struct {
