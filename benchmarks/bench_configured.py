@@ -105,6 +105,39 @@ OPTIONS = (
     Subject("guard, de-duplicated", CALL, calling(with_option(dedupe=True))),
     Subject("guard, capacity limited", CALL, calling(limited)),
 )
+ROOMY = {"rate": 1e9, "burst": 2**31 - 1}
+
+
+def controlled(**options: Any) -> Callable[[], Any]:
+    """A guard behind load control that never refuses."""
+    integration = Registry().integration("database", IntegrationType.DATABASE, **options)
+    return lambda: integration.guard(identity, operation="operation")
+
+
+LOAD = (
+    Subject("plain guard, no load control", CALL, calling(controlled())),
+    Subject("guard, rate limit", CALL, calling(controlled(rate_limit=ROOMY))),
+    Subject("guard, bulkhead", CALL, calling(controlled(bulkhead={"max_concurrent": 1000}))),
+    Subject("guard, throttle", CALL, calling(controlled(throttle={}))),
+    Subject(
+        "guard, rate limit, bulkhead and throttle",
+        CALL,
+        calling(controlled(rate_limit=ROOMY, bulkhead={"max_concurrent": 1000}, throttle={})),
+    ),
+)
+BATCH = (
+    Subject("loop over 1000 items", "for _ in r:\n    g()", lambda: {"g": nothing, "r": range(1000)}),
+    Subject(
+        "batch of 1000 items",
+        "with f.many(1000):\n    for _ in r:\n        g()",
+        lambda: {"f": controlled()(), "g": nothing, "r": range(1000)},
+    ),
+    Subject(
+        "1000 guarded calls",
+        "for _ in r:\n    g()",
+        lambda: {"g": Registry().integration("database", "database").guard(nothing), "r": range(1000)},
+    ),
+)
 CAUGHT = "try:\n    f(x)\nexcept Error:\n    pass"
 FAILURE = (
     Subject("bare failure, caught", CAUGHT, lambda: {"f": fail, "x": 1, "Error": ConnectionError}),
@@ -144,6 +177,12 @@ GROUPS = (
         tuple(Row(subject.name, "plain guard") for subject in OPTIONS[1:]),
     ),
     Contest(
+        "load control",
+        LOAD,
+        tuple(Row(subject.name, LOAD[0].name) for subject in LOAD[1:]),
+    ),
+    Contest("batches", BATCH, tuple(Row(subject.name, BATCH[0].name) for subject in BATCH[1:])),
+    Contest(
         "failure",
         FAILURE,
         tuple(Row(subject.name, "bare failure, caught") for subject in FAILURE[1:]),
@@ -158,7 +197,7 @@ GROUPS = (
 
 
 @pytest.mark.parametrize(
-    "subject", [*SYNC, *ASYNC, *OPTIONS, *FAILURE, *FACE, *FACE_ASYNC], ids=lambda subject: subject.name
+    "subject", [*SYNC, *ASYNC, *OPTIONS, *LOAD, *BATCH, *FAILURE, *FACE, *FACE_ASYNC], ids=lambda subject: subject.name
 )
 def test_configured(benchmark: Any, subject: Subject) -> None:
     benchmarked(benchmark, subject)

@@ -160,6 +160,22 @@ static bool count_batch(fs_histogram *histogram, const int64_t *ns, size_t count
     return true;
 }
 
+void fs_histogram_repeat(fs_histogram *histogram, uint64_t ns, uint32_t count) {
+    if (count == 0) return;
+    uint32_t index = fs_histogram_index(ns);
+    fs_histogram_new_extreme(histogram, ns);
+    fs_tally_add(&histogram->slices.live.calls, count);
+    fs_tally_add(&histogram->slices.live.sum, ns * count);
+    fs_column *column = take_column(histogram, fs_histogram_octave(index));
+    if (!column) {
+        fs_tally_add(&histogram->clipped, count);
+        return;
+    }
+    uint32_t *cell = &column->live[fs_histogram_cell(index)];
+    fs_tally_add(cell, count);
+    if (FS_UNLIKELY(fs_tally_get(cell) >= FS_CELL_FULL)) fs_histogram_cell_full(histogram);
+}
+
 static bool any_negative(const int64_t *ns, size_t count) {
     uint64_t signs = 0;
     for (size_t i = 0; i < count; i++) signs |= (uint64_t)ns[i];

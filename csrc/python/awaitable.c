@@ -3,19 +3,20 @@
  *   NEW --first send--> RUNNING --returned--> DONE
  *    |                    |------raised, nothing to recover--> DONE
  *    |                    '------raised--> RECOVERING --returned/raised--> DONE
- *    '--refused--> DONE, or RECOVERING where fallbacks are
+ *    |--refused--> DONE, or RECOVERING where fallbacks are
+ *    '--no place, but time to wait--> QUEUED --let in--> RUNNING, or refused, or cancelled--> DONE
  *
  * NEW holds no permit: the gate is passed at the first send, so a coroutine that is never awaited holds nothing up. It
  * joins the garbage collector at its first suspension, when a cycle can first run through its frame (a pending task whose
  * loop is dropped), or at birth where an argument or the function could refer to it; calls with neither, numbers and
  * strings in and a value out, save that cost. In RECOVERING it drives a
- * coroutine of recovery.py instead of the user's. */
+ * coroutine of recovery.py instead of the user's; in QUEUED too, and keeps the user's for later. */
 #include "deadlines.h"
 #include "stop.h"
 
 #include <structmember.h>
 
-typedef enum { NEW = 0, RUNNING, RECOVERING, DONE } stage;
+typedef enum { NEW = 0, RUNNING, RECOVERING, DONE, QUEUED } stage;
 
 #define STASH 4 /* arguments kept inline; more go into a tuple */
 
@@ -31,6 +32,8 @@ typedef struct {
     fs_ticks deadline;         /* for remaining() */
     fs_ns until;               /* CLOCK_MONOTONIC bound on the attempt, FS_FOREVER: none but the guard's */
     fs_deadline expiry;        /* armed at the first suspension */
+    fs_load *load;             /* whose place it holds; NULL: none */
+    PyObject *queued;          /* the user's coroutine, while QUEUED */
     PyObject *names;           /* keyword names of the call, as in a vectorcall */
     PyObject *packed;          /* all argument values where they do not fit the stash */
     PyObject *stash[STASH];
@@ -190,10 +193,26 @@ static PyObject *close_inner(PyObject *inner) {
 }
 
 /* Close what will not be run: a coroutine that was never started goes without a warning. */
-static void discard_inner(fs_awaitable *a) {
-    PyObject *closed = close_inner(a->inner);
-    if (!closed) PyErr_WriteUnraisable(a->inner);
+static void discard(PyObject *inner) {
+    PyObject *closed = close_inner(inner);
+    if (!closed) PyErr_WriteUnraisable(inner);
     Py_XDECREF(closed);
+}
+
+/* The same for what was kept while QUEUED. Leaves a passing exception as it is. */
+static void discard_queued(fs_awaitable *a) {
+    PyObject *passing = fs_exception_take(), *queued = a->queued;
+    a->queued = NULL;
+    discard(queued);
+    Py_DECREF(queued);
+    if (passing) fs_exception_put(passing);
+}
+
+static inline void leave(fs_awaitable *a) {
+    fs_load *load = a->load;
+    if (FS_LIKELY(load == NULL)) return;
+    a->load = NULL;
+    fs_guard_leave(a->guard, load);
 }
 
 static fs_ns shorter(fs_ns a, fs_ns b) { return a < b ? a : b; }
@@ -230,6 +249,7 @@ static PyObject *expired(fs_awaitable *a, PyObject *exception) {
 
 static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result);
 static PySendResult raised(fs_awaitable *a, PyObject **result);
+static PySendResult let_in(fs_awaitable *a, PyObject *code, PyObject **result);
 
 /* Go on with a coroutine of recovery's. Steals it. */
 static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **result) {
@@ -297,7 +317,9 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
         bool raises = fs_mode_of(a->mode) == FS_RAISE;
         return done(a, raises ? fs_guard_unpack(value) : value, result);
     }
+    if (FS_UNLIKELY(a->stage == QUEUED)) return let_in(a, value, result);
     if (FS_UNLIKELY(fs_deadline_disarm(&a->expiry))) Py_XDECREF(expired(a, NULL)); /* it came too late to matter */
+    leave(a);
     fs_ticks stamp = fs_stamp();
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
     fs_histogram *histogram = fs_guard_histogram(guard);
@@ -321,6 +343,11 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
 /* It gave no value; an exception is set. */
 static PySendResult raised(fs_awaitable *a, PyObject **result) {
     if (a->stage == RECOVERING) return done(a, NULL, result);
+    if (FS_UNLIKELY(a->stage == QUEUED)) { /* cancelled, most likely: it never began */
+        discard_queued(a);
+        return done(a, NULL, result);
+    }
+    leave(a);
     fs_ticks stamp = fs_stamp();
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
     PyObject *exception = fs_exception_raised();
@@ -339,7 +366,7 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
 static PySendResult unbounded(fs_awaitable *a, PyObject **result) {
     PyObject *why = fs_exception_take();
     Py_CLEAR(*result);
-    discard_inner(a);
+    discard(a->inner);
     abandon(a);
     fs_exception_put(why);
     return done(a, NULL, result);
@@ -359,35 +386,52 @@ static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
     return unbounded(a, result);
 }
 
-/* Ask deadline and breaker. False: it refused, and the answer is there. */
+/* The gate said no at the time `now`, by a->permit. */
+static PySendResult refused(fs_awaitable *a, fs_ns now, PyObject **result) {
+    fs_guard *guard = a->guard;
+    a->start = fs_stamp();
+    discard(a->inner);
+    PyObject *arguments = arguments_of(a);
+    PyObject *answer = arguments ? fs_guard_refused(guard, a->mode, a->permit, now, arguments) : NULL;
+    Py_XDECREF(arguments);
+    bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
+    return final ? done(a, answer, result) : recover(a, answer, result);
+}
+
+/* Go to the queue, and keep the user's coroutine for when we come out. */
+static PySendResult queue(fs_awaitable *a, fs_ns now, PyObject **result) {
+    unsigned long long until = a->until == FS_FOREVER ? 0 : a->until;
+    PyObject *coroutine = PyObject_CallMethod(a->guard->recovery, "wait_async", "KKK", 1ULL,
+                                              (unsigned long long)fs_load_code(a->permit), until);
+    if (!coroutine) {
+        fs_report_and_clear(a->guard->recovery);
+        return refused(a, now, result);
+    }
+    a->queued = a->inner;
+    a->inner = NULL;
+    drive_this(a, coroutine);
+    a->stage = QUEUED;
+    a->deadline = FS_FOREVER;
+    return drive(a, Py_None, result);
+}
+
+/* Ask deadline, breaker and load control. False: no, or not yet, and *result and *status are there. */
 static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status) {
     fs_guard *guard = a->guard;
     fs_ns now;
     bool overdue = fs_guard_overdue(guard, &a->until);
     a->permit = overdue ? FS_TOO_LATE : fs_guard_admit(guard, &a->gate, &now);
+    if (FS_UNLIKELY(overdue)) now = fs_now();
     if (guard->disabled || !fs_gate_clear(a->gate)) a->limit = 0;
+    bool waits = fs_permit_granted(a->permit) && fs_guard_enter_load(guard, 1, &a->permit, a->gate, &now, &a->load);
     if (fs_permit_granted(a->permit)) return true;
-    if (overdue) now = fs_now();
-    a->start = fs_stamp();
-    discard_inner(a);
-    PyObject *arguments = arguments_of(a);
-    PyObject *answer = arguments ? fs_guard_refused(guard, a->mode, a->permit, now, arguments) : NULL;
-    Py_XDECREF(arguments);
-    bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
-    *status = final ? done(a, answer, result) : recover(a, answer, result);
+    *status = waits ? queue(a, now, result) : refused(a, now, result);
     return false;
 }
 
-/* Pass the gate, or be refused: then *result and the answer are final. */
-static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
+/* The gate is passed, at a->start. */
+static void start(fs_awaitable *a) {
     fs_guard *guard = a->guard;
-    a->gate = fs_breaker_gate(guard->breaker);
-    a->permit = fs_permit_of(a->gate);
-    bool gated = !fs_gate_clear(a->gate) | guard->disabled;
-    if (FS_UNLIKELY(gated) && !begin_gated(a, result, status)) return false;
-    a->start = fs_stamp();
-    bool bounded = (a->start >= fs_frame_now()) | fs_bounds_exist();
-    if (FS_UNLIKELY(bounded) && !gated && !begin_gated(a, result, status)) return false;
     fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
     if (FS_UNLIKELY(a->until != FS_FOREVER)) {
@@ -397,6 +441,44 @@ static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
         a->limit = 0;
     }
     a->stage = RUNNING;
+}
+
+/* Out of the queue, by the code that recovery gives: 0, or what refused. Steals `code`. */
+static PySendResult let_in(fs_awaitable *a, PyObject *code, PyObject **result) {
+    uint64_t why = PyLong_AsUnsignedLongLong(code);
+    Py_DECREF(code);
+    drive_this(a, a->queued);
+    a->queued = NULL;
+    fs_ns now = fs_now();
+    a->permit = fs_load_refused(why, 1);
+    if (why == 0) {
+        a->permit = fs_guard_admit_waited(a->guard, 1, a->guard->load, &a->gate, &now);
+        if (fs_permit_granted(a->permit)) a->load = a->guard->load;
+    }
+    if (!fs_permit_granted(a->permit)) return refused(a, now, result);
+    a->suspended = false; /* it has not begun before */
+    a->start = fs_stamp();
+    start(a);
+    return drive(a, Py_None, result);
+}
+
+/* Pass the gate, or be refused: then *result and the answer are final. */
+static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
+    fs_guard *guard = a->guard;
+    a->gate = fs_breaker_gate(guard->breaker);
+    a->permit = fs_permit_of(a->gate);
+    a->start = fs_stamp();
+    bool bounded = (a->start >= fs_frame_now()) | fs_bounds_exist();
+    bool gated = !fs_gate_clear(a->gate) | guard->disabled | bounded;
+    if (FS_UNLIKELY(guard->controlled) && !gated) {
+        gated = !fs_load_enter(guard->load, a->start);
+        a->load = gated ? NULL : guard->load;
+    }
+    if (FS_UNLIKELY(gated)) {
+        if (!begin_gated(a, result, status)) return false;
+        a->start = fs_stamp();
+    }
+    start(a);
     return true;
 }
 
@@ -498,6 +580,8 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
 
 static void abandon(fs_awaitable *a) {
     if (a->stage == RUNNING) fs_guard_settle(a->guard, a->permit, 0, FS_IGNORED_OUTCOME, 0, 0);
+    leave(a);
+    if (FS_UNLIKELY(a->queued != NULL)) discard_queued(a);
     a->stage = DONE;
     if (fs_deadline_disarm(&a->expiry)) Py_XDECREF(expired(a, NULL));
 }
@@ -529,6 +613,7 @@ static int awaitable_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(a->inner);
     Py_VISIT(a->guard);
     Py_VISIT(a->expiry.task);
+    Py_VISIT(a->queued);
     Py_VISIT(a->names);
     Py_VISIT(a->packed);
     for (uint8_t i = 0; i < a->stashed; i++) Py_VISIT(a->stash[i]);
@@ -546,7 +631,7 @@ static int awaitable_clear(PyObject *self) {
 static void dealloc(PyObject *self) {
     fs_awaitable *a = (fs_awaitable *)self;
     if (a->weakrefs) PyObject_ClearWeakRefs(self);
-    if (FS_UNLIKELY(a->stage == RUNNING || a->expiry.task)) {
+    if (FS_UNLIKELY(a->stage == RUNNING || a->expiry.task || a->queued)) {
         /* We may be dying while an exception passes through; settling must not disturb it. */
         PyObject *passing = fs_exception_take();
         abandon(a);

@@ -5,7 +5,7 @@
 
 /* Names of what is called in recovery.py, made once. */
 static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_async, *name_judged,
-    *name_judged_async, *name_announce, *name_refusal_seen;
+    *name_judged_async, *name_announce, *name_refusal_seen, *name_place_left;
 
 bool fs_refusals_heard;
 
@@ -20,6 +20,7 @@ int fs_call_setup(void) {
         {&name_failed, "failed"},   {&name_failed_async, "failed_async"},   {&name_refused, "refused"},
         {&name_judged, "judged"},   {&name_refused_async, "refused_async"}, {&name_judged_async, "judged_async"},
         {&name_announce, "_announce"},  {&name_refusal_seen, "refusal_seen"},
+        {&name_place_left, "place_left"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (!(*all[i].name = PyUnicode_InternFromString(all[i].text))) return -1;
@@ -119,6 +120,58 @@ fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now) {
     return permit;
 }
 
+bool fs_guard_enter_load(fs_guard *guard, uint64_t n, fs_permit *permit, uint64_t gate, fs_ns *now, fs_load **held) {
+    *held = NULL;
+    if (FS_LIKELY(!guard->controlled) || guard->disabled) return false;
+    fs_load *load = guard->load;
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    *now = fs_now();
+    uint64_t code = fs_load_admit(load, breaker, n, fs_permit_slot(*permit) != 0, false, *now, fs_stamp());
+    if (code == 0) {
+        *held = load;
+        return false;
+    }
+    fs_breaker_withdraw(breaker, *permit, gate, *now);
+    *permit = fs_load_refused(code, n);
+    return fs_load_patience(load, code) != 0;
+}
+
+fs_permit fs_guard_admit_waited(fs_guard *guard, uint64_t n, fs_load *held, uint64_t *gate, fs_ns *now) {
+    fs_permit permit = fs_guard_admit(guard, gate, now);
+    if (!fs_permit_granted(permit) && fs_load_withdraw(held, n)) fs_guard_wake(guard);
+    return permit;
+}
+
+fs_permit fs_guard_pass(fs_guard *guard, uint64_t n, fs_ns until, uint64_t *gate, fs_ns *now, fs_load **held) {
+    fs_permit permit = fs_guard_admit(guard, gate, now);
+    *held = NULL;
+    if (FS_LIKELY(!guard->controlled) || !fs_permit_granted(permit)) return permit;
+    if (!fs_guard_enter_load(guard, n, &permit, *gate, now, held)) return permit;
+    PyObject *answer = PyObject_CallMethod(guard->recovery, "wait", "KKK", (unsigned long long)n,
+                                           (unsigned long long)fs_load_code(permit),
+                                           (unsigned long long)(until == FS_FOREVER ? 0 : until));
+    uint64_t code = answer ? PyLong_AsUnsignedLongLong(answer) : fs_load_code(permit);
+    Py_XDECREF(answer);
+    *now = fs_now();
+    if (FS_UNLIKELY(PyErr_Occurred())) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) return 0; /* an interrupt */
+        fs_report_and_clear(guard->recovery);
+        return permit;
+    }
+    if (code != 0) return fs_load_refused(code, n);
+    permit = fs_guard_admit_waited(guard, n, guard->load, gate, now);
+    if (fs_permit_granted(permit)) *held = guard->load;
+    return permit;
+}
+
+void fs_guard_wake(fs_guard *guard) {
+    PyObject *passing = fs_exception_take();
+    PyObject *done = PyObject_CallMethodNoArgs(guard->recovery, name_place_left);
+    if (!done) fs_report_and_clear(guard->recovery);
+    Py_XDECREF(done);
+    if (passing) fs_exception_put(passing);
+}
+
 /* The histogram of this thread, its slices up to date. NULL: the arena is full. */
 static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_permit permit, fs_ticks end,
                                    fs_change *change) {
@@ -130,6 +183,7 @@ static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_perm
     if (!fs_slices_due(&histogram->slices, end)) return histogram;
     fs_ns now = fs_now();
     fs_clock_check();
+    if (guard->controlled) fs_limiter_refresh(&guard->load->limiter, end);
     fs_histogram_turn(histogram, now, end);
     fs_breaker_watch_latency(breaker, guard->series, permit, now, change);
     return histogram;
@@ -183,6 +237,78 @@ void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcom
     else
         fs_breaker_success(breaker, permit, took, fs_now(), &change);
     announce(guard, &change);
+    if (failed && guard->controlled) fs_load_failed(guard->load, breaker, fs_now());
+}
+
+int64_t fs_guard_record_many(fs_guard *guard, fs_permit permit, const int64_t *ns, size_t count) {
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    fs_change change = {0};
+    fs_ticks end = fs_stamp();
+    int64_t slow = 0, signs = 0;
+    for (size_t i = 0; i < count; i++) {
+        signs |= ns[i];
+        slow += (uint64_t)ns[i] >= guard->slow;
+    }
+    if (signs < 0) {
+        PyErr_SetString(PyExc_ValueError, "durations must be 0 or more, got a negative one");
+        return -1;
+    }
+    if (guard->disabled) return 0;
+    bool counts = fs_breaker_counts(breaker, permit);
+    fs_histogram *histogram = histogram_now(guard, breaker, permit, end, &change);
+    if (!histogram)
+        fs_series_note(guard->series, FS_UNRECORDED, (uint32_t)count);
+    else if (counts)
+        fs_histogram_record_many(histogram, ns, count, end);
+    else
+        for (size_t i = 0; i < count; i++) {
+            fs_ns known = (uint64_t)ns[i] < FS_VALUE_MOST ? (uint64_t)ns[i] : FS_VALUE_MOST;
+            fs_histogram_count_apart(histogram, known, false, false);
+            fs_breaker_disown(breaker, false, false);
+        }
+    announce(guard, &change);
+    return slow;
+}
+
+void fs_guard_settle_batch(fs_guard *guard, fs_permit permit, fs_outcome outcome, const fs_batch *batch) {
+    fs_breaker *breaker = fs_guard_breaker(guard);
+    if (guard->disabled || outcome == FS_IGNORED_OUTCOME) {
+        if (!guard->disabled) fs_series_note(guard->series, FS_IGNORED, batch->count);
+        fs_breaker_ignore(breaker, permit);
+        return;
+    }
+    fs_change change = {0};
+    fs_ns each = batch->count ? batch->took / batch->count : 0;
+    fs_ns known = each < FS_VALUE_MOST ? each : FS_VALUE_MOST;
+    uint32_t slow = batch->slow + (each >= guard->slow ? batch->count : 0);
+    bool counts = fs_breaker_counts(breaker, permit);
+    fs_histogram *histogram = histogram_now(guard, breaker, permit, fs_stamp(), &change);
+    if (!histogram) {
+        fs_series_note(guard->series, FS_UNRECORDED, batch->count);
+    } else if (counts) {
+        fs_histogram_repeat(histogram, known, batch->count);
+        fs_tally_add(&histogram->slices.live.failures, batch->failed);
+        fs_tally_add(&histogram->slices.live.slow, slow);
+    } else {
+        for (uint32_t i = 0; i < batch->count; i++) {
+            bool failed = i < batch->failed;
+            fs_histogram_count_apart(histogram, known, failed, each >= guard->slow);
+            fs_breaker_disown(breaker, failed, each >= guard->slow);
+        }
+    }
+    announce(guard, &change);
+    bool all = outcome == FS_FAILED, some = all || batch->failed;
+    /* Of a batch in which some have failed nobody knows the order; the others come first. A probe has one outcome. */
+    bool success = !some || (!all && fs_permit_slot(permit) == 0);
+    fs_ns longest = slow ? guard->slow : each;
+    change = (fs_change){0};
+    if (success && (slow || !fs_gate_clear(fs_breaker_gate(breaker))))
+        fs_breaker_success(breaker, permit, longest, fs_now(), &change);
+    announce(guard, &change);
+    change = (fs_change){0};
+    if (some) fs_breaker_failure(breaker, permit, longest, fs_now(), &change);
+    announce(guard, &change);
+    if (some && guard->controlled) fs_load_failed(guard->load, breaker, fs_now());
 }
 
 /* Call a method of recovery with the attempt. NULL: it raised, which an Exception of ours never does to a caller. */
@@ -288,6 +414,13 @@ static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs
         decision.because = FS_DEADLINE_PASSED;
     }
     if (permit == FS_NO_ROOM) decision.number = fs_capacity_of(fs_breaker_share(breaker, now));
+    if (fs_load_code(permit)) {
+        decision.kind = FS_LOAD;
+        decision.because = (uint8_t)fs_load_code(permit);
+        decision.number = fs_load_code(permit) == FS_RATE_LIMITED
+                              ? (double)fs_load_retry_after(guard->load, permit, now) / 1e9
+                              : fs_load_number(guard->load, fs_load_code(permit));
+    }
     if (!fs_recorder_again(&breaker->recorder, &breaker->block, &decision))
         fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
 }
@@ -413,11 +546,13 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     }
     uint64_t gate;
     fs_ns now;
+    fs_load *held = NULL;
     bool overdue = fs_guard_overdue(guard, &until);
-    fs_permit permit = overdue ? FS_TOO_LATE : fs_guard_admit(guard, &gate, &now);
+    fs_permit permit = overdue ? FS_TOO_LATE : fs_guard_pass(guard, 1, until, &gate, &now, &held);
     if (FS_UNLIKELY(overdue)) now = fs_now();
     PyObject *arguments = NULL, *answer = NULL;
     if (FS_UNLIKELY(!fs_permit_granted(permit))) {
+        if (FS_UNLIKELY(permit == 0) && PyErr_Occurred()) return NULL;
         if (guard->has_fallbacks && mode != FS_ATTEMPT && !(arguments = fs_arguments_pack(args, nargsf, kwnames)))
             return NULL;
         answer = fs_guard_refused(guard, mode, permit, now, arguments);
@@ -437,6 +572,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);
     bool late = end >= deadline;
+    if (held) fs_guard_leave(guard, held);
     if (value && !guard->judge && !fs_is_awaitable(value)) {
         remember_timely(guard, mode, args, nargsf, kwnames, value, late, end);
         return fs_guard_succeeded(guard, (int)mode | (late ? FS_LATE : 0), value, permit, gate, took, end);
@@ -444,6 +580,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
     if (value && fs_is_awaitable(value)) {
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
         fs_breaker_withdraw(fs_guard_breaker(guard), permit, gate, fs_now());
+        if (held) fs_limiter_give_back(&held->limiter, 1);
         guard->hands_over = guard->skip == 0;
         return fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
     }

@@ -24,7 +24,8 @@ static vectorcallfunc no_entry;
 /* The hot path. Four questions are asked of a call that came back, all at once, since "no" to each is the rule: was it
  * long enough to tell (or negative: the clock jumped); has the gate changed; is the slice over; is the value awaitable. */
 static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self, PyObject *const *args, size_t nargsf,
-                                                                  PyObject *kwnames, const bool remembers) {
+                                                                  PyObject *kwnames, const bool remembers,
+                                                                  const bool controlled) {
     fs_guard *guard = (fs_guard *)self;
     uint64_t gate = fs_breaker_gate(guard->breaker);
     if (FS_UNLIKELY(!fs_gate_clear(gate))) return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
@@ -32,11 +33,15 @@ static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self
     fs_guard_flush(guard);
     if (FS_UNLIKELY((start >= fs_frame_now()) | fs_bounds_exist()) && fs_bounded(start))
         return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
+    fs_load *load = controlled ? guard->load : NULL;
+    if (controlled && FS_UNLIKELY(!fs_load_enter(load, start)))
+        return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
     fs_ticks outer = fs_frame_push(fs_guard_deadline(guard, start));
     PyObject *value = fs_guard_enter(guard, args, nargsf, kwnames);
     fs_frame_deadline = outer;
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);
+    if (controlled) fs_guard_leave(guard, load);
     if (FS_UNLIKELY(value == NULL)) {
         PyObject *exception = fs_exception_raised();
         PyObject *arguments = fs_arguments_pack(args, nargsf, kwnames);
@@ -59,6 +64,7 @@ static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self
 slow:
     if (fs_is_awaitable(value)) {
         guard->hands_over = guard->skip == 0; /* who is told what to call cannot know what it will give next */
+        if (controlled) fs_limiter_give_back(&load->limiter, 1); /* it passes again, at its first send */
         return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
     }
     if (remembers && took < guard->reach) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
@@ -66,12 +72,22 @@ slow:
 }
 
 static PyObject *guard_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    return call_clear(self, args, nargsf, kwnames, false);
+    return call_clear(self, args, nargsf, kwnames, false, false);
 }
 
 /* Each success is kept for a fallback to serve. */
 static PyObject *guard_call_remembering(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    return call_clear(self, args, nargsf, kwnames, true);
+    return call_clear(self, args, nargsf, kwnames, true, false);
+}
+
+/* Load control stands before it. */
+static PyObject *guard_call_controlled(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    return call_clear(self, args, nargsf, kwnames, false, true);
+}
+
+static PyObject *guard_call_controlled_remembering(PyObject *self, PyObject *const *args, size_t nargsf,
+                                                   PyObject *kwnames) {
+    return call_clear(self, args, nargsf, kwnames, true, true);
 }
 
 /* The call goes to the guard of its key, or waits for one like it. */
@@ -99,7 +115,16 @@ static vectorcallfunc entry_of(const fs_guard *guard) {
     if (guard->dedupe || guard->key) return guard_call_routed;
     if (guard->async) return async_guard_call;
     if (guard->judge) return guard_call_judged;
+    if (guard->controlled) return guard->memory ? guard_call_controlled_remembering : guard_call_controlled;
     return guard->memory ? guard_call_remembering : guard_call;
+}
+
+void fs_guard_control(PyObject *object, fs_load *load) {
+    fs_guard *guard = (fs_guard *)object;
+    /* An entry that looks for it must find it. It stays when the entry no longer looks: a call may be on its way there. */
+    if (load) fs_store_release(&guard->load, load);
+    guard->controlled = load != NULL;
+    if (!guard->disabled) fs_store_release(&guard->vectorcall, entry_of(guard));
 }
 
 void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after) {
@@ -338,6 +363,67 @@ static PyObject *guard_metrics(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return PyObject_CallMethod(((fs_guard *)self)->recovery, "metrics", NULL);
 }
 
+/* (permit, holds a place, may wait) for n calls at once: now, or out of the queue. */
+static PyObject *guard_gate(PyObject *self, PyObject *arguments) {
+    fs_guard *guard = (fs_guard *)self;
+    unsigned long long n;
+    int waited;
+    if (!PyArg_ParseTuple(arguments, "Kp:_gate", &n, &waited)) return NULL;
+    uint64_t gate;
+    fs_ns now;
+    fs_load *held = waited ? guard->load : NULL;
+    bool waits = false;
+    fs_permit permit = waited ? fs_guard_admit_waited(guard, n, held, &gate, &now) : fs_guard_admit(guard, &gate, &now);
+    if (!waited && fs_permit_granted(permit)) waits = fs_guard_enter_load(guard, n, &permit, gate, &now, &held);
+    bool holds = held && fs_permit_granted(permit);
+    return Py_BuildValue("(KNN)", (unsigned long long)permit, PyBool_FromLong(holds), PyBool_FromLong(waits));
+}
+
+static PyObject *guard_leave(PyObject *self, PyObject *Py_UNUSED(ignored)) {
+    fs_guard_leave((fs_guard *)self, ((fs_guard *)self)->load);
+    Py_RETURN_NONE;
+}
+
+static PyObject *guard_many(PyObject *self, PyObject *n) {
+    return PyObject_CallMethod(((fs_guard *)self)->recovery, "many", "OO", self, n);
+}
+
+/* (how many, their sum in ns, how many slow) of durations that are recorded now; at most `most`. */
+static PyObject *guard_record_many(PyObject *self, PyObject *arguments) {
+    unsigned long long permit;
+    unsigned int most;
+    PyObject *values;
+    if (!PyArg_ParseTuple(arguments, "KIO:_record_many", &permit, &most, &values)) return NULL;
+    Py_buffer view;
+    if (PyObject_GetBuffer(values, &view, PyBUF_CONTIG_RO | PyBUF_FORMAT) < 0) return NULL;
+    bool fits = view.itemsize == 8 && view.format && strchr("ql", view.format[0]) && view.format[1] == 0;
+    Py_ssize_t count = fits ? view.len / 8 : 0;
+    int64_t slow = -1;
+    uint64_t sum = 0;
+    if (!fits)
+        PyErr_SetString(PyExc_TypeError,
+                        "durations must be a contiguous buffer of int64 nanoseconds, like a numpy int64 array");
+    else if ((size_t)count > most)
+        PyErr_Format(PyExc_ValueError, "durations must be at most %u more in this batch, got %zd", most, count);
+    else
+        slow = fs_guard_record_many((fs_guard *)self, permit, view.buf, (size_t)count);
+    for (Py_ssize_t i = 0; slow >= 0 && i < count; i++) sum += (uint64_t)((const int64_t *)view.buf)[i];
+    PyBuffer_Release(&view);
+    return slow < 0 ? NULL : Py_BuildValue("(nKL)", count, (unsigned long long)sum, (long long)slow);
+}
+
+static PyObject *guard_settle_batch(PyObject *self, PyObject *arguments) {
+    unsigned long long permit, took;
+    int outcome;
+    fs_batch batch;
+    if (!PyArg_ParseTuple(arguments, "KiIIIK:_settle_batch", &permit, &outcome, &batch.count, &batch.failed, &batch.slow,
+                          &took))
+        return NULL;
+    batch.took = took;
+    fs_guard_settle_batch((fs_guard *)self, permit, (fs_outcome)outcome, &batch);
+    Py_RETURN_NONE;
+}
+
 /* The gate's "no" as it stands, for what is refused outside a call. */
 static PyObject *guard_refuse(PyObject *self, PyObject *given) {
     fs_permit permit = PyLong_AsUnsignedLongLong(given);
@@ -352,8 +438,16 @@ static PyMethodDef guard_methods[] = {
      "outcome($self, /, *args, **kwargs)\n--\n\nCall, and answer with an IntegrationResult; never raises an Exception."},
     {"metrics", guard_metrics, METH_NOARGS,
      "metrics($self, /)\n--\n\nThe OperationMetrics of the guarded operation, read now."},
+    {"many", guard_many, METH_O,
+     "many($self, n, /)\n--\n\nA `with` or `async with` block over n items that passes the gate once: a Batch."},
+    {"_record_many", guard_record_many, METH_VARARGS,
+     "_record_many($self, permit, most, values, /)\n--\n\nRecord durations of a batch."},
+    {"_settle_batch", guard_settle_batch, METH_VARARGS,
+     "_settle_batch($self, permit, outcome, count, failed, slow, ns, /)\n--\n\nHow a batch ended."},
     {"_attempt", guard_attempt, METH_VARARGS, "_attempt($self, until, args, kwargs, /)\n--\n\nOne attempt, for recovery."},
     {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
+    {"_gate", guard_gate, METH_VARARGS, "_gate($self, n, waited, /)\n--\n\nPass the gate, n calls at once."},
+    {"_leave", guard_leave, METH_NOARGS, "_leave($self, /)\n--\n\nGive the place back that `_gate` has given."},
     {"_refuse", guard_refuse, METH_O, "_refuse($self, permit, /)\n--\n\nA Refusal, counted and told."},
     {"_once", guard_once, METH_VARARGS, "_once($self, mode, args, kwargs, /)\n--\n\nA call past the de-duplication."},
     {"_remember", guard_remember, METH_VARARGS, "_remember($self, args, kwargs, value, /)\n--\n\nKeep a value."},

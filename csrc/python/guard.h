@@ -23,7 +23,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "failsoft/breaker.h"
+#include "failsoft/load.h"
 #include "bound.h"
 
 /* What the caller of an attempt wants back. */
@@ -38,7 +38,7 @@ typedef enum {
 static inline fs_mode fs_mode_of(int mode) { return (fs_mode)(mode & ~(FS_ASYNC | FS_LATE)); }
 
 /* A refusal, but not by the gate: the deadline of the block or the call around has passed. No permit's value. */
-#define FS_TOO_LATE ((fs_permit)4)
+#define FS_TOO_LATE ((fs_permit)10)
 
 /* How an attempt ended, as recovery.py says and hears it. */
 typedef enum { FS_SUCCEEDED = 0, FS_FAILED, FS_IGNORED_OUTCOME, FS_REFUSED, FS_JUDGED } fs_outcome;
@@ -57,6 +57,7 @@ typedef struct {
     fs_ns limit;              /* a call this long has something to tell */
     fs_ns reach;              /* how far from its start a call's deadline lies; FS_FOREVER: none */
     PyObject *memory;         /* a table of the last values, for a fallback; NULL: none */
+    fs_load *load;            /* load control, in a block that `owner` keeps; NULL: none */
     /* cold */
 #if !FS_MANY_WRITERS
     fs_series *series;
@@ -89,6 +90,7 @@ typedef struct {
     bool has_closure;         /* fn may refer to what its own calls return */
     bool hands_over;          /* fn is not async but has returned an awaitable */
     bool disabled;
+    bool controlled;          /* by load control, in `load` */
 } fs_guard;
 
 extern PyTypeObject fs_guard_type, fs_plain_guard_type, fs_async_guard_type, fs_plain_async_guard_type;
@@ -115,6 +117,9 @@ typedef struct {
 
 PyObject *fs_guard_new(const fs_guard_setup *setup);
 int fs_guard_disable(PyObject *guard, bool disabled);
+
+/* Pass this load control from the next call on; NULL: none. */
+void fs_guard_control(PyObject *guard, fs_load *load);
 
 /* Let other limits hold from the next call on. */
 void fs_guard_retime(PyObject *guard, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after);
@@ -178,6 +183,24 @@ fs_breaker *fs_guard_breaker(fs_guard *guard);
 /* A permit and the gate it was issued under; not granted: refused, at the time *now. Announces what changed. */
 fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now);
 
+/* After fs_guard_admit has given *permit: pass load control, n calls at once. *held is what the call has to leave, NULL:
+ * nothing. Not let in: the permit is withdrawn, *permit says why, and true says that the call may wait for it. */
+bool fs_guard_enter_load(fs_guard *guard, uint64_t n, fs_permit *permit, uint64_t gate, fs_ns *now, fs_load **held);
+
+/* A granted permit and what it holds, waiting for it in this thread if need be, not beyond `until`; else refused, or 0
+ * with an exception set (an interrupt). */
+fs_permit fs_guard_pass(fs_guard *guard, uint64_t n, fs_ns until, uint64_t *gate, fs_ns *now, fs_load **held);
+
+/* Out of the queue, in: now the breaker's word holds as of now. What was held is given back where it says no. */
+fs_permit fs_guard_admit_waited(fs_guard *guard, uint64_t n, fs_load *held, uint64_t *gate, fs_ns *now);
+
+/* Somebody waits for what has just been left. Leaves a passing exception as it is. */
+void fs_guard_wake(fs_guard *guard);
+
+static inline void fs_guard_leave(fs_guard *guard, fs_load *load) {
+    if (fs_load_leave(load)) fs_guard_wake(guard);
+}
+
 /* A value has come back and is a success: record, settle, and shape it by mode. Steals `value`. */
 PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_permit permit, uint64_t gate, fs_ns took,
                              fs_ticks end);
@@ -209,6 +232,18 @@ PyObject *fs_guard_unpack(PyObject *answer);
 
 /* Record an attempt in the series and tell the breaker. */
 void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcome outcome, fs_ns took, fs_ticks end);
+
+/* The same for a batch: `count` calls of which `failed` have failed, that took `took` together. `slow` more of the batch,
+ * recorded before, were slow. */
+typedef struct {
+    uint32_t count, failed, slow;
+    fs_ns took;
+} fs_batch;
+
+void fs_guard_settle_batch(fs_guard *guard, fs_permit permit, fs_outcome outcome, const fs_batch *batch);
+
+/* Record the durations of calls of a batch. Answers how many were slow; -1 with an exception set: one is negative. */
+int64_t fs_guard_record_many(fs_guard *guard, fs_permit permit, const int64_t *ns, size_t count);
 
 /* (args, kwargs) from a vectorcall. */
 PyObject *fs_arguments_pack(PyObject *const *args, size_t nargsf, PyObject *kwnames);
@@ -247,6 +282,6 @@ PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now);
 PyObject *fs_refusal_raise(PyObject *refusal);
 PyObject *fs_result_success(fs_guard *guard, PyObject *value, fs_ns took);
 PyObject *fs_result_refused(fs_guard *guard, fs_permit permit, fs_ns now);
-int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded, PyObject *timeout);
+int fs_refusal_errors_set(PyObject *const classes[6]);
 
 #endif

@@ -8,14 +8,13 @@
 
 typedef struct {
     fs_ns when;             /* CLOCK_MONOTONIC */
-    union {
-        fs_ns retry_after;  /* of the state's refusal; FS_FOREVER: nobody knows */
-        double capacity;    /* of one for capacity */
-    };
+    fs_ns retry_after;      /* FS_FOREVER: nobody knows */
+    double allowed;         /* capacity, or what load control allowed; see fs_load_number */
     uint32_t generation;
     uint32_t failures;
     uint8_t state;
     uint8_t because;
+    uint8_t code;           /* of the limit of load control that refused; 0: none */
     bool limited;           /* refused for capacity, not by the state */
     bool late;              /* refused because the deadline around the call has passed */
 } fs_numbers;
@@ -26,12 +25,11 @@ typedef struct {
     fs_numbers numbers;
 } fs_refusal;
 
-static PyTypeObject *circuit_open_error, *degraded_error, *timeout_error;
+/* By what refused: the state, capacity, rate limit, bulkhead, throttle, a deadline that has passed. */
+static PyTypeObject *errors[6];
 
-int fs_refusal_errors_set(PyObject *circuit_open, PyObject *degraded, PyObject *timeout) {
-    Py_XSETREF(timeout_error, (PyTypeObject *)Py_NewRef(timeout));
-    Py_XSETREF(circuit_open_error, (PyTypeObject *)Py_NewRef(circuit_open));
-    Py_XSETREF(degraded_error, (PyTypeObject *)Py_NewRef(degraded));
+int fs_refusal_errors_set(PyObject *const classes[6]) {
+    for (int i = 0; i < 6; i++) Py_XSETREF(errors[i], (PyTypeObject *)Py_NewRef(classes[i]));
     return 0;
 }
 
@@ -47,10 +45,16 @@ static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
         .limited = permit == FS_NO_ROOM,
         .late = permit == FS_TOO_LATE,
     };
-    if (numbers.limited)
-        numbers.capacity = fs_capacity_of(fs_breaker_share(breaker, now));
-    else
-        numbers.retry_after = numbers.late ? FS_FOREVER : fs_breaker_retry_after(breaker, now);
+    numbers.code = (uint8_t)fs_load_code(permit);
+    numbers.retry_after = FS_FOREVER;
+    if (numbers.limited) {
+        numbers.allowed = fs_capacity_of(fs_breaker_share(breaker, now));
+    } else if (numbers.code) {
+        numbers.allowed = fs_load_number(guard->load, numbers.code);
+        numbers.retry_after = fs_load_retry_after(guard->load, permit, now);
+    } else if (!numbers.late) {
+        numbers.retry_after = fs_breaker_retry_after(breaker, now);
+    }
     return numbers;
 }
 
@@ -70,7 +74,7 @@ PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now) {
 /* The error class around a refusal, without running its __init__. Steals `refusal`. */
 static PyObject *error_of(PyObject *refusal) {
     const fs_numbers *numbers = &((fs_refusal *)refusal)->numbers;
-    PyTypeObject *type = numbers->late ? timeout_error : numbers->limited ? degraded_error : circuit_open_error;
+    PyTypeObject *type = errors[numbers->late ? 5 : numbers->limited ? 1 : numbers->code / 2];
     PyObject *error = type->tp_alloc(type, 0);
     PyObject *args = error ? PyTuple_New(1) : NULL;
     if (!args) {
@@ -117,15 +121,14 @@ static PyMethodDef refusal_methods[] = {
 };
 
 static PyObject *refusal_retry_after(PyObject *object, void *Py_UNUSED(closure)) {
-    const fs_numbers *numbers = &((fs_refusal *)object)->numbers;
-    fs_ns wait = numbers->limited ? FS_FOREVER : numbers->retry_after;
+    fs_ns wait = ((fs_refusal *)object)->numbers.retry_after;
     if (wait == FS_FOREVER) Py_RETURN_NONE;
     return PyFloat_FromDouble((double)wait / 1e9);
 }
 
 static PyObject *refusal_capacity(PyObject *object, void *Py_UNUSED(closure)) {
     const fs_numbers *numbers = &((fs_refusal *)object)->numbers;
-    return PyFloat_FromDouble(numbers->limited ? numbers->capacity : 0.0);
+    return PyFloat_FromDouble(numbers->limited || numbers->code == FS_THROTTLED ? numbers->allowed : 0.0);
 }
 
 static PyObject *refusal_age(PyObject *object, void *Py_UNUSED(closure)) {
@@ -139,11 +142,13 @@ static PyMemberDef refusal_members[] = {
     {"failures", T_UINT, offsetof(fs_refusal, numbers.failures), READONLY, "Consecutive failures that tripped it."},
     {"limited", T_BOOL, offsetof(fs_refusal, numbers.limited), READONLY, "Refused for capacity, not by the state."},
     {"late", T_BOOL, offsetof(fs_refusal, numbers.late), READONLY, "Refused for a deadline around the call has passed."},
+    {"load", T_UBYTE, offsetof(fs_refusal, numbers.code), READONLY, "The limit of load control that refused; 0: none."},
+    {"allowed", T_DOUBLE, offsetof(fs_refusal, numbers.allowed), READONLY, "What that limit, or the capacity, allowed."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef refusal_getset[] = {
-    {"capacity", refusal_capacity, NULL, "The capacity it was refused for; 0.0 where it was the state.", NULL},
+    {"capacity", refusal_capacity, NULL, "The share of calls that go, where it was refused for that; else 0.0.", NULL},
     {"retry_after", refusal_retry_after, NULL, "Seconds until a call may go, from then; None: unknown.", NULL},
     {"age", refusal_age, NULL, "Seconds since the refusal.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -5,6 +5,8 @@ from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
 from .budgets import RetryBudgetStatus
 from .classify import classify_error, register_classifier
 from .config import (
+    AdaptiveThrottle,
+    Bulkhead,
     CircuitBreakerConfig,
     CircuitState,
     DegradedPolicy,
@@ -13,6 +15,7 @@ from .config import (
     IntegrationConfig,
     IntegrationType,
     Jitter,
+    RateLimit,
     RetryBudget,
     RetryPolicy,
     Timeouts,
@@ -23,11 +26,15 @@ from .deadlines import Deadline, deadline, remaining
 from .decisions import Decision, Explanation
 from .degraded import DegradedMode
 from .errors import (
+    BulkheadFullError,
     CircuitOpenError,
     DegradedModeError,
     IntegrationError,
     IntegrationTimeoutError,
+    LoadControlError,
+    RateLimitExceededError,
     RetryBudgetExhaustedError,
+    ThrottledError,
 )
 from .events import subscribe
 from .fallback_sets import (
@@ -41,6 +48,7 @@ from .fallbacks import Aged, Fallback
 from .health import HealthMonitor
 from .health.status import HealthStatus
 from .integrations import Integration
+from .load import LoadStatus
 from .metrics import OperationMetrics
 from .registry import Registry
 from .retry import calculate_backoff
@@ -69,10 +77,13 @@ if TYPE_CHECKING:
     from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
 
 __all__ = [
+    "AdaptiveThrottle",
     "Aged",
     "Backoff",
     "BreakerStatus",
     "BreakerSummary",
+    "Bulkhead",
+    "BulkheadFullError",
     "CircuitBreaker",
     "CircuitBreakerConfig",
     "CircuitOpenError",
@@ -96,13 +107,18 @@ __all__ = [
     "IntegrationType",
     "Jitter",
     "LatencyHistogram",
+    "LoadControlError",
+    "LoadStatus",
     "OperationMetrics",
+    "RateLimit",
+    "RateLimitExceededError",
     "Registry",
     "RetryBudget",
     "RetryBudgetExhaustedError",
     "RetryBudgetStatus",
     "RetryPolicy",
     "SimulatedPrice",
+    "ThrottledError",
     "Timeouts",
     "ai_fallbacks",
     "cache_fallbacks",

@@ -2,7 +2,7 @@
 # file that is cimported, however far away, so these stand apart from what other modules may cimport.
 from libc.stdint cimport uint8_t, uint32_t
 
-from failsoft._csrc cimport fs_breaker, fs_ns, fs_series, fs_ticks
+from failsoft._csrc cimport fs_breaker, fs_load, fs_ns, fs_series, fs_ticks
 
 cdef extern from "frame.h" nogil:
     fs_ticks fs_frame_now()
@@ -58,7 +58,8 @@ cdef extern from "guard.h":
     int fs_guard_disable(object guard, bint disabled) except -1
     int fs_python_setup(object module) except -1
     void fs_guard_retime(object guard, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after)
-    int fs_refusal_errors_set(object circuit_open, object degraded, object timeout) except -1
+    void fs_guard_control(object guard, fs_load *load)
+    int fs_refusal_errors_set(PyObject **classes) except -1
     bint fs_refusals_heard
     const char *FS_BUILD_COMPILER
     const char *FS_BUILD_FLAGS

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint64_t
 
 from failsoft._csrc cimport (
-    fs_backoff, fs_breaker, fs_budget, fs_change, fs_histogram, fs_ns, fs_payer, fs_permit, fs_rng, fs_series,
+    fs_backoff, fs_breaker, fs_budget, fs_change, fs_histogram, fs_load, fs_ns, fs_payer, fs_permit, fs_rng, fs_series,
     fs_span_of_time, fs_totals,
 )
 
@@ -24,6 +24,7 @@ cdef class Operation(LatencyHistogram):
 
 cdef class Breaker:
     cdef fs_breaker *block
+    cdef fs_load *load
     cdef readonly str name
     cdef list adopted
     cdef list former
@@ -38,6 +39,9 @@ cdef class Breaker:
 cdef class Budget:
     cdef fs_budget *block
     cdef fs_ns pay(self, Breaker payer)
+
+cdef class Load:
+    cdef Breaker breaker
 
 cdef class Dial:
     cdef uint64_t sum

@@ -8,10 +8,11 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, f
 
 from typing_extensions import Buffer, disjoint_base
 
+from .batches import Batch
 from .breakers import CircuitBreaker
 from .config import CircuitBreakerConfig, ErrorCategory, FallbackType, IntegrationType, RetryBudget
 from .dedupe import Flights
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
+from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError, LoadControlError
 from .metrics import OperationMetrics
 from .recovery import Recovery
 from .registry import Registry
@@ -181,6 +182,39 @@ NO_ROOM: Final[int]
 TOO_LATE: Final[int]
 bounds: ContextVar[Bound]
 """What `Breaker.admit` gives in place of a permit where it refuses for capacity."""
+RATE_LIMITED: Final[int]
+BULKHEAD_FULL: Final[int]
+THROTTLED: Final[int]
+"""And the limits of load control, where they refuse."""
+
+@disjoint_base
+class Load:
+    """Load control behind a breaker, which keeps its block."""
+
+    def __new__(cls, breaker: Breaker) -> Self: ...
+    def limit_rate(self, rate: float, burst: int, max_wait: float) -> None:
+        """Let so many calls a second go, `burst` at once; 0.0: any number."""
+    def limit_calls(self, most: int, max_wait: float) -> None:
+        """Let so many calls be under way at a time; 0: any number."""
+    def throttle(self, ratio: float, most: float, minimum: int, window: float) -> None:
+        """Refuse what would most likely be refused; ratio 0.0: nothing."""
+    def admit(self, n: int) -> int:
+        """Out of the queue's head, with n tokens and a place: 0, or the code of what refused."""
+    def withdraw(self, n: int) -> None:
+        """Give back what `admit` has given."""
+    def queue(self, waiting: int) -> None:
+        """So many wait now, and nobody may go before them."""
+    def unaccepted(self) -> None:
+        """An answer was no failure, and no acceptance: for the throttle."""
+    def when(self, n: int) -> int:
+        """ns until n tokens will have come."""
+    def patience(self, code: int) -> int:
+        """ns that a call refused by this code may wait."""
+    def read(self) -> tuple[float, int, float]:
+        """(tokens, calls under way, share let go by the throttle)"""
+    @property
+    def armed(self) -> bool:
+        """Whether any limit is set."""
 
 @disjoint_base
 class Backoff:
@@ -244,6 +278,14 @@ class Guard(Generic[_P, _R_co]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def _attempt(self, until: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
     def _settle(self, permit: int, outcome: int, ns: int, /) -> None: ...
+    def many(self, n: int, /) -> Batch:
+        """A `with` or `async with` block over n items that passes the gate once."""
+    def _record_many(self, permit: int, most: int, values: Buffer, /) -> tuple[int, int, int]: ...
+    def _settle_batch(
+        self, permit: int, outcome: int, count: int, failed: int, slow: int, ns: int, /
+    ) -> None: ...
+    def _gate(self, n: int, waited: bool, /) -> tuple[int, bool, bool]: ...
+    def _leave(self, /) -> None: ...
     def _refuse(self, permit: int, /) -> Refusal: ...
     def _once(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
     def _remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, /) -> None: ...
@@ -285,6 +327,14 @@ class AsyncGuard(Generic[_P, _R_co]):
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def _attempt(self, until: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
     def _settle(self, permit: int, outcome: int, ns: int, /) -> None: ...
+    def many(self, n: int, /) -> Batch:
+        """A `with` or `async with` block over n items that passes the gate once."""
+    def _record_many(self, permit: int, most: int, values: Buffer, /) -> tuple[int, int, int]: ...
+    def _settle_batch(
+        self, permit: int, outcome: int, count: int, failed: int, slow: int, ns: int, /
+    ) -> None: ...
+    def _gate(self, n: int, waited: bool, /) -> tuple[int, bool, bool]: ...
+    def _leave(self, /) -> None: ...
     def _refuse(self, permit: int, /) -> Refusal: ...
     def _once(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
     def _remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, /) -> None: ...
@@ -345,7 +395,13 @@ class Refusal:
         """Refused for capacity, not by the state."""
     @property
     def capacity(self) -> float:
-        """The capacity it was refused for."""
+        """The share of calls that go, where it was refused for that; else 0.0."""
+    @property
+    def load(self) -> int:
+        """The limit of load control that refused; 0: none."""
+    @property
+    def allowed(self) -> float:
+        """What that limit, or the capacity, allowed."""
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may go, from then; None: nobody knows."""
@@ -467,10 +523,19 @@ def retime_guard(
 ) -> None:
     """Let other limits hold for a guard from its next call on. Durations in seconds, None for none."""
 
+def control_guard(guard: Guard[..., Any] | AsyncGuard[..., Any], load: Load | None) -> None:
+    """Let load control stand before a guard, behind the same breaker; None: none."""
+
 def set_refusal_errors(
-    circuit_open: type[CircuitOpenError], degraded: type[DegradedModeError], timeout: type[IntegrationTimeoutError]
+    circuit_open: type[CircuitOpenError],
+    degraded: type[DegradedModeError],
+    rate_limited: type[LoadControlError],
+    bulkhead_full: type[LoadControlError],
+    throttled: type[LoadControlError],
+    timeout: type[IntegrationTimeoutError],
 ) -> None:
-    """The exception classes to raise for a refusal: by the state, for capacity, and for a deadline that has passed."""
+    """The exception classes to raise for a refusal: by the state, for capacity, by each limit of load control, and for
+    a deadline that has passed."""
 
 def hear_refusals(heard: bool) -> None:
     """Whether each refusal is to be told to its recovery, for somebody wants the event."""

@@ -292,6 +292,8 @@ cdef class Breaker:
     def __dealloc__(self):
         if self.block is not NULL:
             fs_breaker_free(self.block)
+        if self.load is not NULL:
+            fs_arena_free(&self.load.block)
         for address in self.former or ():
             fs_breaker_free(<fs_breaker *><size_t>address)
 
@@ -494,6 +496,70 @@ cdef class Budget:
         return s.balance, s.full, s.retries, s.hedges, s.refused
 
 
+cdef class Load:
+    """Load control behind a breaker, which keeps its block: see csrc/include/failsoft/load.h. Durations in ns."""
+
+    def __cinit__(self, Breaker breaker not None):
+        self.breaker = breaker
+        if breaker.load is NULL:
+            breaker.load = fs_load_take(arena(), fs_stamp())
+        if breaker.load is NULL:
+            raise MemoryError("failsoft's arena is full")
+
+    def limit_rate(self, double rate, uint64_t burst, double max_wait):
+        """Let so many calls a second go, `burst` at once; 0.0: any number."""
+        if fs_limiter_set(&self.breaker.load.limiter, rate, burst, fs_stamp()) != FS_OK:
+            raise ValueError(f"outside what a rate limiter can do: {rate!r} a second, {burst!r} at once")
+        self.breaker.load.rate_wait = to_ns(max_wait)
+
+    def limit_calls(self, uint32_t most, double max_wait):
+        """Let so many calls be under way at a time; 0: any number."""
+        self.breaker.load.bulkhead.limit = most if most else FS_UNBOUNDED
+        self.breaker.load.place_wait = to_ns(max_wait)
+
+    def throttle(self, double ratio, double most, uint64_t minimum, double window):
+        """Refuse what would most likely be refused; ratio 0.0: nothing."""
+        fs_throttle_set(&self.breaker.load.throttle, ratio, most, minimum, to_ns(window))
+        fs_load_failed(self.breaker.load, self.breaker.block, fs_now())
+
+    def admit(self, uint64_t n):
+        """Out of the queue's head, with n tokens and a place: 0, or the code of what refused."""
+        return fs_load_admit(self.breaker.load, self.breaker.block, n, False, True, fs_now(), fs_stamp())
+
+    def withdraw(self, uint64_t n):
+        """Give back what `admit` has given."""
+        fs_load_withdraw(self.breaker.load, n)
+
+    def queue(self, uint32_t waiting):
+        """So many wait now, and nobody may go before them."""
+        fs_load_queue(self.breaker.load, waiting)
+
+    def unaccepted(self):
+        """An answer was no failure, and no acceptance: for the throttle."""
+        fs_throttle_unaccepted(&self.breaker.load.throttle, fs_breaker_gate(self.breaker.block) >> 32, fs_now())
+        fs_load_failed(self.breaker.load, self.breaker.block, fs_now())
+
+    def when(self, uint64_t n):
+        """ns until n tokens will have come."""
+        return fs_limiter_when(&self.breaker.load.limiter, fs_stamp(), n)
+
+    def patience(self, uint64_t code):
+        """ns that a call refused by this code may wait."""
+        if code == FS_RATE_LIMITED:
+            return self.breaker.load.rate_wait
+        return self.breaker.load.place_wait if code == FS_BULKHEAD_FULL else 0
+
+    def read(self):
+        """(tokens, calls under way, share let go by the throttle)"""
+        cdef fs_load *load = self.breaker.load
+        return (fs_limiter_tokens(&load.limiter, fs_stamp()), load.bulkhead.in_flight, fs_capacity_of(load.throttle.share))
+
+    @property
+    def armed(self):
+        """Whether any limit is set."""
+        return fs_load_armed(self.breaker.load)
+
+
 cdef class Dial:
     """Lets an exact share of the calls go: see csrc/include/failsoft/degraded.h."""
 
@@ -508,6 +574,7 @@ cdef class Dial:
 
 NO_ROOM = FS_NO_ROOM
 TOO_LATE = FS_TOO_LATE
+RATE_LIMITED, BULKHEAD_FULL, THROTTLED = FS_RATE_LIMITED, FS_BULKHEAD_FULL, FS_THROTTLED
 
 
 _JITTERS = {"none": FS_JITTER_NONE, "full": FS_JITTER_FULL, "equal": FS_JITTER_EQUAL,
@@ -626,9 +693,22 @@ def retime_guard(guard, timeout, overall, slow, cancel_after):
     fs_guard_retime(guard, or_forever(timeout), or_forever(overall), or_forever(slow), or_forever(cancel_after))
 
 
-def set_refusal_errors(type circuit_open, type degraded, type timeout):
-    """The exception classes to raise for a refusal: by the state, for capacity, and for a deadline that has passed."""
-    fs_refusal_errors_set(circuit_open, degraded, timeout)
+def control_guard(guard, Load load):
+    """Let load control stand before a guard, behind the same breaker; None: none."""
+    if not fs_is_any_guard(guard):
+        raise TypeError(f"guard must be a Guard or an AsyncGuard, got {guard!r}")
+    fs_guard_control(guard, NULL if load is None else load.breaker.load)
+
+
+def set_refusal_errors(type circuit_open, type degraded, type rate_limited, type bulkhead_full, type throttled,
+                       type timeout):
+    """The exception classes to raise for a refusal: by the state, for capacity, and by each limit of load control, and for
+    a deadline that has passed."""
+    cdef _ccalls.PyObject *classes[6]
+    classes[0], classes[1] = <_ccalls.PyObject *>circuit_open, <_ccalls.PyObject *>degraded
+    classes[2], classes[3] = <_ccalls.PyObject *>rate_limited, <_ccalls.PyObject *>bulkhead_full
+    classes[4], classes[5] = <_ccalls.PyObject *>throttled, <_ccalls.PyObject *>timeout
+    fs_refusal_errors_set(classes)
 
 
 def hear_refusals(bint heard):

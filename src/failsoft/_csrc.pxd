@@ -55,6 +55,7 @@ cdef extern from "failsoft/arena.h" nogil:
         uint32_t free_lines
     const uint32_t FS_LINE
     fs_arena *fs_arena_private()
+    void fs_arena_free(fs_block *block)
 
 cdef extern from "failsoft/window.h" nogil:
     ctypedef struct fs_totals:
@@ -231,3 +232,45 @@ cdef extern from "failsoft/breaker.h" nogil:
     uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now)
     void fs_breaker_note(fs_breaker *breaker, fs_decision *decision)
     fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config)
+
+cdef extern from "failsoft/limiter.h" nogil:
+    ctypedef struct fs_limiter:
+        uint64_t interval
+        double rate
+        uint64_t burst
+    fs_status fs_limiter_set(fs_limiter *limiter, double rate, uint64_t burst, fs_ticks stamp)
+    fs_ns fs_limiter_when(const fs_limiter *limiter, fs_ticks stamp, uint64_t n)
+    double fs_limiter_tokens(const fs_limiter *limiter, fs_ticks stamp)
+
+cdef extern from "failsoft/bulkhead.h" nogil:
+    ctypedef struct fs_bulkhead:
+        uint32_t in_flight
+        uint32_t limit
+    const uint32_t FS_UNBOUNDED
+
+cdef extern from "failsoft/throttle.h" nogil:
+    ctypedef struct fs_throttle:
+        double ratio
+        uint64_t share
+    void fs_throttle_set(fs_throttle *throttle, double ratio, double most, uint64_t minimum, fs_ns window)
+    void fs_throttle_unaccepted(fs_throttle *throttle, uint64_t generation, fs_ns now)
+
+cdef extern from "failsoft/load.h" nogil:
+    ctypedef struct fs_load:
+        fs_block block
+        uint32_t queued
+        fs_bulkhead bulkhead
+        fs_limiter limiter
+        fs_throttle throttle
+        fs_ns rate_wait
+        fs_ns place_wait
+    const uint64_t FS_RATE_LIMITED
+    const uint64_t FS_BULKHEAD_FULL
+    const uint64_t FS_THROTTLED
+    fs_load *fs_load_take(fs_arena *arena, fs_ticks stamp)
+    bint fs_load_armed(const fs_load *load)
+    uint64_t fs_load_admit(fs_load *load, fs_breaker *breaker, uint64_t n, bint probe, bint queue, fs_ns now,
+                           fs_ticks stamp)
+    bint fs_load_withdraw(fs_load *load, uint64_t n)
+    void fs_load_queue(fs_load *load, uint32_t waiting)
+    void fs_load_failed(fs_load *load, fs_breaker *breaker, fs_ns now)

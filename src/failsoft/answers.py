@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from . import decisions
+from . import decisions, load
 from ._core import REASONS, STATES, IntegrationResult, now_ns
 from .breakers import limit_message, refusal_message
 from .classify import retry_after_of
@@ -163,6 +163,8 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
             operation=recovery.operation,
             reason=DEADLINE_PASSED,
         )
+    elif refusal.load:
+        error = load.error_of(recovery, refusal, context)
     elif refusal.limited:
         reason = recovery.limit_reason()
         error = DegradedModeError(
@@ -196,6 +198,8 @@ def words_of(recovery: Recovery, refusal: Refusal) -> str:
     """Why the gate refused, as the reason of an error that came before."""
     if refusal.late:
         return decisions.GIVE_UPS[decisions.PASSED]
+    if refusal.load:
+        return f"the gate refused: {load.words(refusal.load, refusal.allowed, refusal.retry_after)}"
     if refusal.limited:
         return f"the gate refused: capacity {refusal.capacity:.3g} ({recovery.limit_reason()})"
     state, reason = CircuitState(STATES[refusal.state]), REASONS[refusal.because]
@@ -232,7 +236,8 @@ def log(recovery: Recovery, final: Final, arguments: Arguments, error: Integrati
 
     kind: object = type(final.error)
     if final.error is None and final.refusal is not None and not final.judged:
-        kind = "late" if final.refusal.late else "limited" if final.refusal.limited else "refused"
+        refusal = final.refusal
+        kind = "late" if refusal.late else "limited" if refusal.limited else load.NAMES.get(refusal.load, "refused")
     failure((integration.name, recovery.operation, final.category, kind, final.fallback), message, fields)
 
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Hashable, Mapping
 from . import _core, events
 from ._core import STATES, Breaker
 from .config import CircuitBreakerConfig, CircuitState, DegradedPolicy
-from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError
+from .errors import (
+    BulkheadFullError,
+    CircuitOpenError,
+    DegradedModeError,
+    IntegrationError,
+    IntegrationTimeoutError,
+    RateLimitExceededError,
+    ThrottledError,
+)
 from .functions import is_coroutine_function, is_generator_function
 from .records import Record, replace
 
@@ -21,7 +29,14 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-_core.set_refusal_errors(CircuitOpenError, DegradedModeError, IntegrationTimeoutError)
+_core.set_refusal_errors(
+    CircuitOpenError,
+    DegradedModeError,
+    RateLimitExceededError,
+    BulkheadFullError,
+    ThrottledError,
+    IntegrationTimeoutError,
+)
 
 
 class BreakerStatus(Record):

@@ -27,6 +27,7 @@ _MOST = 2**31 - 1  # what a C int holds
 _LONGEST_STREAK = 65535  # sixteen bits of the gate word
 _MOST_PROBES = 64  # one bit of a word for each half-open lease
 _LONGEST_COUNT_WINDOW = 1024
+_LONGEST_FILL = 1e6  # seconds: FS_LIMITER_DEEPEST
 _STEEPEST = 1e6  # by then the second delay has passed every cap
 _MOST_RETRIES = 1000.0  # for a call, as in Finagle
 
@@ -358,6 +359,66 @@ class RetryBudget(Record):
             raise ValueError(f"retry_budget.floor must be 0 or at least {least}, got {self.floor}")
 
 
+class RateLimit(Record):
+    """At most `rate` calls a second, on average; `burst` of them at once where none came before.
+
+    Each attempt takes one token; `burst` is how many there can be: None for as many as come in a second, and at least
+    one. A call that finds none is refused with the time to come back, or waits for one up to `max_wait` seconds.
+    """
+
+    rate: float
+    burst: int | None = None
+    max_wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        _settle(self, "rate_limit.", rate=number(float, 1e-6, 1e9), burst=_optional(_count), max_wait=_wait)
+        if self.tokens / self.rate > _LONGEST_FILL:
+            raise ValueError(
+                f"rate_limit.burst must be an integer from 1 to {int(self.rate * _LONGEST_FILL)}, "
+                f"what comes in {_LONGEST_FILL:.10g} seconds, got {self.burst}"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """How many there can be."""
+        return max(round(self.rate), 1) if self.burst is None else self.burst
+
+
+class Bulkhead(Record):
+    """At most `max_concurrent` calls at a time, each attempt from its start to its end.
+
+    A call that finds no place is refused, or waits for one up to `max_wait` seconds.
+    """
+
+    max_concurrent: int
+    max_wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        _settle(self, "bulkhead.", max_concurrent=number(int, 1, _MOST), max_wait=_wait)
+
+
+class AdaptiveThrottle(Record):
+    """Refuse what the dependency would refuse most likely, as it accepts less than was asked of it.
+
+    Of `requests` calls in the breaker's window, refused ones included, it has accepted `accepts`; calls are refused
+    with the probability (requests - ratio * accepts) / (requests + 1), at most `most`. Below `minimum_calls` all go. A
+    `ratio` of 2 lets twice as many go as are accepted, so that a recovery is seen soon; 1 lets no more go than that.
+    """
+
+    ratio: float = 2.0
+    most: float = 0.9
+    minimum_calls: int = 10
+
+    def __post_init__(self) -> None:
+        _settle(
+            self,
+            "throttle.",
+            ratio=number(float, 1.0, _STEEPEST),
+            most=number(float, _SHORTEST, 0.999999),
+            minimum_calls=_count,
+        )
+
+
 _PRESET: Any = ...
 PARTS: dict[str, type] = {
     "timeouts": Timeouts,
@@ -365,18 +426,21 @@ PARTS: dict[str, type] = {
     "circuit_breaker": CircuitBreakerConfig,
     "degraded": DegradedPolicy,
     "retry_budget": RetryBudget,
+    "rate_limit": RateLimit,
+    "bulkhead": Bulkhead,
+    "throttle": AdaptiveThrottle,
 }
 """The settings that have settings of their own."""
 
-OPTIONAL = frozenset({"retry_budget"})
+OPTIONAL = frozenset({"retry_budget", "rate_limit", "bulkhead", "throttle"})
 """Those of them that may be None: there is no such thing then."""
 
 
 class IntegrationConfig(Record):
     """All settings of one integration. A part left out is the one of its type's preset.
 
-    `health_check_interval` is in seconds. `retry_budget=None` lets retries go without a budget. Names of a type
-    ("database") are taken for the type.
+    Load control, `rate_limit`, `bulkhead` and `throttle`, is off (None) unless given. `retry_budget=None` lets retries
+    go without a budget. `health_check_interval` is in seconds. Names of a type ("database") are taken for the type.
     """
 
     type: IntegrationType
@@ -386,6 +450,9 @@ class IntegrationConfig(Record):
     health_check_interval: float = _PRESET
     degraded: DegradedPolicy = _PRESET
     retry_budget: RetryBudget | None = _PRESET
+    rate_limit: RateLimit | None = None
+    bulkhead: Bulkhead | None = None
+    throttle: AdaptiveThrottle | None = None
 
     def __post_init__(self) -> None:
         _settle(self, "", type=_member(IntegrationType))
@@ -407,7 +474,8 @@ class IntegrationConfig(Record):
             change = changes.get(room)
             if isinstance(change, Mapping):
                 refuse_unknown(change, _names(kind), f"{room}.", TypeError)
-                changes[room] = replace(getattr(self, room) or kind(), **change)
+                part = getattr(self, room)
+                changes[room] = _made(kind, room, change) if part is None else replace(part, **change)
         return replace(self, **changes)
 
     @classmethod
@@ -428,6 +496,14 @@ class IntegrationConfig(Record):
         return default_config(changes["type"]).with_(**changes)
 
 
+def _made(kind: type, room: str, given: Mapping[str, Any]) -> object:
+    """A part that was off, of what is given of it."""
+    for name in field_names(kind):
+        if name not in given and name not in kind._defaults:  # type: ignore[attr-defined]  # a Record's
+            raise ValueError(f"{room}.{name} is missing; {room} is off, and needs it")
+    return kind(**given)
+
+
 def _names(config: Any) -> list[str]:
     return list(field_names(config))
 
@@ -445,6 +521,7 @@ DURATIONS = {
     "health_check_interval",
     "ramp",
     "cancel_counts_after",
+    "max_wait",
 }
 """The names of the settings in seconds, whichever room they are in."""
 

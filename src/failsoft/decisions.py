@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from ._core import REASONS, STATES, now_ns
+from . import load
+from ._core import RATE_LIMITED, REASONS, STATES, now_ns
 from .budgets import budget_words
 from .config import CircuitState, ErrorCategory, FallbackType
 from .records import Record
@@ -16,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .breakers import BreakerStatus
     from .integrations import Integration
+    from .load import LoadStatus
 
 TRANSITION, REFUSAL, LIMIT, RETRY, GIVE_UP, FALLBACK, CAPACITY, HEALTH, LOAD, HEDGE, STREAM = range(1, 12)
 """The kinds of csrc/include/failsoft/recorder.h."""
@@ -48,9 +50,9 @@ class Decision(Record):
     """One entry of the flight recorder.
 
     `kind` is one of "transition", "refusal" (by the state), "limit" (refused for capacity), "retry", "give_up",
-    "fallback", "capacity", "health" and "hedge"; `text` says what was decided and why. `age` is how many seconds ago.
-    Decisions alike about calls are one entry: `count` says how many, `age` tells of the first, `latest` of the last of
-    them, and so does the text. `operation` is None where no call was the cause.
+    "fallback", "capacity", "health", "hedge" and "load" (refused by load control); `text` says what was decided and
+    why. `age` is how many seconds ago. Decisions alike about calls are one entry: `count` says how many, `age` tells of
+    the first, `latest` of the last of them, and so does the text. `operation` is None where no call was the cause.
     """
 
     kind: str
@@ -65,7 +67,7 @@ class Explanation(Record):
     """Why an integration is in the state it is in: as a string, or field by field. Oldest decision first.
 
     `limited` is how many of its calls may go at most and why, None where all may; `budget` how many retries are left,
-    None where none was made lately.
+    None where none was made lately; `load` its load control, None where there is none.
     """
 
     integration: str
@@ -73,6 +75,7 @@ class Explanation(Record):
     decisions: tuple[Decision, ...]
     limited: str | None = None
     budget: str | None = None
+    load: LoadStatus | None = None
 
     def __str__(self) -> str:
         status = self.status
@@ -81,6 +84,8 @@ class Explanation(Record):
             lines.append(f"  {self.limited}")
         if self.budget is not None:
             lines.append(f"  {self.budget}")
+        if self.load is not None:
+            lines += [f"  {line}" for line in load.lines(self.load)]
         for key, shard in (status.shards or {}).items():
             if shard.state is not CircuitState.CLOSED or shard.capacity < 1.0:
                 lines.append(f"  {self.integration}[{key}] is {_standing(shard)}; {_rate(shard)}")
@@ -97,7 +102,8 @@ def explain(integration: Integration) -> Explanation:
     share = integration.breaker.capacity
     limited = f"{_percent(share)} of the calls may go ({integration.limit_reason()})" if share < 1.0 else None
     budget = budget_words(integration)
-    return Explanation(integration.name, integration.status(), decisions_of(integration), limited, budget)
+    status, decisions, controlled = integration.status(), decisions_of(integration), integration.load_if_any()
+    return Explanation(integration.name, status, decisions, limited, budget, controlled)
 
 
 def decisions_of(integration: Integration) -> tuple[Decision, ...]:
@@ -106,7 +112,7 @@ def decisions_of(integration: Integration) -> tuple[Decision, ...]:
     decisions = []
     for kind, because, state, detail, number, place, _generation, count, first, last in integration.breaker.decisions():
         operation = names[place - 1] if 0 < place <= len(names) else None
-        words = _words(kind, because, state, detail, number)
+        words = _words(kind, because, state, detail, number) if kind != LOAD else _limited(integration, because, number)
         text = f"{operation}: {words}" if operation else words
         age, latest = max(now - first, 0) / 1e9, max(now - last, 0) / 1e9
         decisions.append(Decision(KINDS[kind], text, operation, age, count, latest))
@@ -151,6 +157,14 @@ def _words(kind: int, because: int, state: int, detail: int, number: float) -> s
     if kind == CAPACITY:
         return f"{_percent(number)} of the calls may go from now on: {_why(because)}"
     return "the health check passes again" if because else "the health check fails"
+
+
+def _limited(integration: Integration, code: int, number: float) -> str:
+    """A refusal by load control. Of the rate limit the recorder knows when the next token was due."""
+    if code != RATE_LIMITED:
+        return f"refused, {load.words(code, number)}"
+    limit = integration.config.rate_limit
+    return f"refused, {load.words(code, math.nan if limit is None else limit.rate, number)}"
 
 
 def _why(because: int) -> str:

@@ -48,6 +48,7 @@ class IntegrationError(Exception):
     - `failures`: its consecutive failures; after a trip, those that tripped it.
     - `failure_rate` (0 to 1, or None below `minimum_calls`), `sample_size`: over its rolling window, of so many calls.
     - `capacity`: the share of calls (0 to 1) that degraded mode let go.
+    - `limit`: what the limit that refused allowed: calls a second, calls at a time, or the share of calls let go.
 
     A pickled or copied error is equal in every field and keeps its notes and its cause; what of `details` or the
     original cannot be pickled degrades to its repr, alone.
@@ -214,6 +215,31 @@ class DegradedModeError(IntegrationError):
         self.capacity = capacity
 
 
+class LoadControlError(IntegrationError):
+    """A limit of our own on the load did not let this call go. The call was not made; the class says which limit."""
+
+    _suffix = "LOAD_LIMITED"
+    _retryable = True
+
+
+class RateLimitExceededError(LoadControlError):
+    """More calls than `rate_limit` allows: "DB_RATE_LIMITED". `retry_after` is when there will be a token, exactly."""
+
+    _suffix = "RATE_LIMITED"
+
+
+class BulkheadFullError(LoadControlError):
+    """As many calls are under way as `bulkhead` allows: "DB_BULKHEAD_FULL"."""
+
+    _suffix = "BULKHEAD_FULL"
+
+
+class ThrottledError(LoadControlError):
+    """`throttle` refused what the dependency would have refused most likely: "DB_THROTTLED"."""
+
+    _suffix = "THROTTLED"
+
+
 class IntegrationTimeoutError(IntegrationError, TimeoutError):
     """An attempt or the whole operation passed its time limit: "DB_TIMEOUT"."""
 
@@ -231,19 +257,16 @@ class RetryBudgetExhaustedError(IntegrationError):
     _retryable = True
 
 
-REFUSALS = (CircuitOpenError, DegradedModeError)
+REFUSALS = (CircuitOpenError, DegradedModeError, LoadControlError)
 """What a gate of ours raises in place of making the call."""
 
 _KINDS: dict[str, type[IntegrationError]] = {
     cls.__name__: cls
     for cls in (
-        IntegrationError,
-        CircuitOpenError,
-        DegradedModeError,
-        IntegrationTimeoutError,
-        RetryBudgetExhaustedError,
+        IntegrationError, CircuitOpenError, DegradedModeError, IntegrationTimeoutError, RetryBudgetExhaustedError,
+        LoadControlError, RateLimitExceededError, BulkheadFullError, ThrottledError,
     )
-}
+}  # fmt: skip
 
 _UNSET: dict[str, Any] = {
     "code": "INTEGRATION_UNKNOWN",

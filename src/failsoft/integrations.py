@@ -7,7 +7,8 @@ import operator
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from ._core import Budget, Operation, retime_guard
+from . import load
+from ._core import Budget, Load, Operation, control_guard, retime_guard
 from .attempts import IntegrationAttempt
 from .breakers import BreakerStatus, CircuitBreaker
 from .budgets import RetryBudgetStatus, budget_status
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
     from ._core import AsyncGuard, Guard
     from .enforcement import Abandoned, AbandonedCall
+    from .load import LoadStatus
     from .metrics import OperationMetrics
+    from .queues import Queue
     from .registry import Registry
 
     P = ParamSpec("P")
@@ -101,6 +104,9 @@ class Integration:
         self._budget_settles()
         self._limit = 1.0
         self._abandoned: Abandoned | None = None
+        self._load: Load | None = None  # made when it is first wanted
+        self._queue: Queue | None = None
+        self._control(config)
         self._operations: dict[str, Operation] = {}
         self._baselines: dict[str, Baseline] = {}
         self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
@@ -377,6 +383,36 @@ class Integration:
         """Why fewer than all of its calls go."""
         return self._registry.capacities.reason(self)
 
+    def load(self) -> LoadStatus:
+        """Its load control now: tokens, calls under way, who waits, what the throttle refuses."""
+        return load.status(self._load, self.config, len(self._queue) if self._queue is not None else 0)
+
+    def load_if_any(self) -> LoadStatus | None:
+        """The same where any of it is on."""
+        return self.load() if load.wanted(self.config) else None
+
+    @property
+    def queue(self) -> Queue:
+        """Where its calls wait for load control."""
+        from .queues import Queue
+
+        with self._registry.lock:
+            if self._queue is None:
+                assert self._load is not None  # or nobody would wait
+                self._queue = Queue(self._load)
+            return self._queue
+
+    def unaccepted(self) -> None:
+        """An answer said that there are too many requests: for the throttle."""
+        if self._load is not None:
+            self._load.unaccepted()
+
+    def _control(self, config: IntegrationConfig) -> None:
+        if self._load is None and load.wanted(config):
+            self._load = Load(self.breaker)
+        if self._load is not None:
+            load.arm(self._load, config)
+
     def status(self) -> BreakerStatus:
         """Its breaker now, and those of its keys."""
         status = self.breaker.status()
@@ -436,6 +472,7 @@ class Integration:
         with self._registry.lock:
             self.breaker.reconfigure(new.circuit_breaker, new.degraded)
             self.config = new
+            self._control(new)
             self.backoff = backoff_of(new.retry_policy)
             self._budget_settles()
             guards = [guard for ref in self._guards if (guard := ref()) is not None]
@@ -443,6 +480,8 @@ class Integration:
                 self._settle(guard)
             for shard in self.shards.values():
                 shard.reconfigure(new)
+        if self._queue is not None:
+            self._queue.serve()
 
     def keep(self, guard: AnyGuard) -> None:
         """Remember a guard, for `reconfigure` has to reach it."""
@@ -467,6 +506,7 @@ class Integration:
     def _settle(self, guard: AnyGuard) -> None:
         guard._recovery.adopt(self.config)
         retime_guard(guard, **limits(self.config))
+        control_guard(guard, self._load if load.wanted(self.config) else None)
 
     def _each(self, action: str, *args: Any) -> None:
         """Let an operator's word reach the breaker, then those of keys; a new one looks at it once it can be seen."""

@@ -11,8 +11,8 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Mapping
 
-from . import answers, decisions, events, expiry, timers
-from ._core import REASONS, STATES, limits, now_ns
+from . import answers, decisions, events, expiry, load, timers
+from ._core import REASONS, STATES, THROTTLED, limits, now_ns
 from .asking import ask, ask_async
 from .classify import classify_error, never_sent, retry_after_of
 from .config import LONGEST, CircuitState, ErrorCategory, FallbackType, IntegrationConfig
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._core import Operation, Refusal
+    from .batches import Batch
     from .course import AnyGuard, Arguments
     from .dedupe import Flights
     from .fallbacks import Fallback
@@ -163,14 +164,15 @@ class Recovery:
         """The gate has refused: the first time in a while, or somebody listens to refusals."""
         late, limited = refusal.late, refusal.limited
         if events.listening(events.Refusal):
+            refused_by = answers.DEADLINE_PASSED if late else load.NAMES.get(refusal.load)
             events.publish(
                 events.Refusal(
                     self.integration.name,
                     self.operation,
                     CircuitState(STATES[refusal.state]),
-                    answers.DEADLINE_PASSED if late else self.limit_reason() if limited else REASONS[refusal.because],
+                    refused_by or (self.limit_reason() if limited else REASONS[refusal.because]),
                     refusal.retry_after,
-                    refusal.capacity if limited else None,
+                    refusal.capacity if limited or refusal.load == THROTTLED else None,
                     time.time(),
                 )
             )
@@ -189,6 +191,27 @@ class Recovery:
     ) -> BaseException | None:
         """What to raise in place of `error` where an attempt, given so many seconds, was cancelled for that."""
         return expiry.verdict(task, cancelling, error, lambda: answers.expired(self, seconds))
+
+    def many(self, guard: AnyGuard, n: int) -> Batch:
+        """n items as one guarded call."""
+        from .batches import Batch
+
+        return Batch(guard, n)
+
+    def wait(self, n: int, code: int, until: int) -> int:
+        """Load control has no room for n sync calls: wait for it, until `until` (ns; 0: no bound). 0: all are in."""
+        return self.integration.queue.wait(n, code, self._bound(until))
+
+    async def wait_async(self, n: int, code: int, until: int) -> int:
+        """The same for an awaited call."""
+        return await self.integration.queue.wait_async(n, code, self._bound(until))
+
+    def _bound(self, until: int) -> int:
+        return until or now_ns() + self.overall
+
+    def place_left(self) -> None:
+        """A call has ended, and somebody waits for its place."""
+        self.integration.queue.serve()
 
     def metrics(self) -> OperationMetrics:
         """The numbers of this operation now."""
@@ -355,6 +378,8 @@ class Recovery:
         if category is ErrorCategory.TIMEOUT:
             self.record.note(TIMEOUTS)
         guard._settle(end.permit, self.outcome_of(category), end.took)
+        if category is ErrorCategory.RATE_LIMIT:
+            self.integration.unaccepted()
         return category
 
     def _wait(self, final: Final, previous: float, until: int, whose: str) -> float | None:

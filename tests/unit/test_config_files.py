@@ -16,11 +16,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from failsoft import (
+    AdaptiveThrottle,
+    Bulkhead,
     CircuitBreakerConfig,
     ErrorCategory,
     IntegrationConfig,
     IntegrationType,
     Jitter,
+    RateLimit,
     Registry,
     RetryPolicy,
     Timeouts,
@@ -115,6 +118,9 @@ NEEDS = {  # what must stand beside a setting for it to make sense
     "retry_policy.initial_delay": "retry_policy.max_delay = 60",
     "circuit_breaker.latency_limit": "circuit_breaker.latency_quantile = 0.5",
     "circuit_breaker.reset_max": "circuit_breaker.reset_timeout = 0.1",
+    "rate_limit.burst": "rate_limit.rate = 1",
+    "rate_limit.max_wait": "rate_limit.rate = 1",
+    "bulkhead.max_wait": "bulkhead.max_concurrent = 1",
 }
 
 
@@ -346,7 +352,7 @@ class TestDurations:
     @pytest.mark.parametrize("setting", [*NUMBERS, *COUNTS, "retry_policy.jitter"])
     def test_nothing_else_may(self, write: Write, setting: str) -> None:
         with pytest.raises(ValueError, match=rf"integrations\.db\.{setting} must be .*, got '1s'"):
-            load_config(write(one(setting, "'1s'")))
+            load_config(write(one(setting, "'1s'", more=NEEDS.get(setting, ""))))
 
     @given(
         whole=st.integers(0, 10**20 - 1),
@@ -402,8 +408,10 @@ class TestDurations:
 @pytest.mark.parametrize("setting", OPTIONAL)
 def test_none_has_a_word_where_it_is_allowed(write: Write, setting: str) -> None:
     rule = "" if setting == "circuit_breaker.failure_rate" else "circuit_breaker.failure_rate = 0.5"
+    rule += f"\n{NEEDS['rate_limit.burst']}" if setting == "rate_limit.burst" else ""
     assert read(load_config(write(one(setting, "'none'", more=rule)))["db"], setting) is None
-    write(one("circuit_breaker.failure_rate", "0.5"))
+    rule = NEEDS["rate_limit.burst"] if setting == "rate_limit.burst" else ""
+    write(one("circuit_breaker.failure_rate", "0.5", more=rule))
     assert read(load_config(environ={variable(setting): "none"})["db"], setting) is None
 
 
@@ -609,11 +617,17 @@ CONFIGS = st.builds(
         trip_on=st.sets(st.sampled_from(ErrorCategory)),
     ),
     health_check_interval=SMALL,
+    rate_limit=st.none() | st.builds(RateLimit, SMALL, st.none() | st.integers(1, 9), SMALL),
+    bulkhead=st.none() | st.builds(Bulkhead, st.integers(1, 9), SMALL),
+    throttle=st.none() | st.builds(AdaptiveThrottle, st.floats(1, 9), st.floats(0.1, 0.9), st.integers(1, 99)),
 )
 
 
 def flat(config: IntegrationConfig) -> dict[str, object]:
-    return {setting: read(config, setting) for setting in every("") if setting not in PARTS}
+    """All settings of the parts that are on."""
+    off = {room for room in PARTS if getattr(config, room) is None}
+    settings = [setting for setting in every("") if setting not in PARTS and setting.partition(".")[0] not in off]
+    return {setting: read(config, setting) for setting in settings}
 
 
 def in_toml(value: object) -> str:

@@ -176,6 +176,9 @@ static inline void fs_histogram_record_soon(fs_histogram *histogram, uint64_t ns
 /* Count many at once. False: one is negative, and none has been counted. */
 bool fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp);
 
+/* Count one value, at most FS_VALUE_MOST, so many times (FS_CELL_FULL / 2 at most). The caller has seen to the turn. */
+void fs_histogram_repeat(fs_histogram *histogram, uint64_t ns, uint32_t count);
+
 /* Say of a call just counted that it failed, or was slow. */
 static inline void fs_histogram_outcome(fs_histogram *histogram, bool failed, bool slow) {
     if (failed) fs_tally_add(&histogram->slices.live.failures, 1);

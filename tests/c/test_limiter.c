@@ -1,0 +1,99 @@
+/* The token bucket: bursts, rates, what comes back when, and a clock that is changed under it. */
+#include "failsoft/limiter.h"
+
+#include "failsoft/rng.h"
+
+#include "check.h"
+
+#define MS UINT64_C(1000000)
+
+static fs_ticks at(fs_ns ns) { return (UINT64_C(1) << 62) + ns; }
+
+static fs_limiter made(double rate, uint64_t burst) {
+    fs_limiter limiter = {0};
+    CHECK_EQ(fs_limiter_set(&limiter, rate, burst, at(0)), FS_OK);
+    return limiter;
+}
+
+static uint64_t taken(fs_limiter *limiter, fs_ns now) {
+    uint64_t count = 0;
+    while (fs_limiter_take(limiter, at(now), 1)) count++;
+    return count;
+}
+
+static void a_burst_and_then_the_rate(void) {
+    fs_limiter limiter = made(100.0, 5);
+    CHECK_EQ(taken(&limiter, 0), 5);
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), 1), 10 * MS);
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), 3), 30 * MS);
+    CHECK_EQ(taken(&limiter, 10 * MS - 1), 0);
+    CHECK_EQ(taken(&limiter, 10 * MS), 1);
+    CHECK_EQ(taken(&limiter, 35 * MS), 2);
+    CHECK_EQ(taken(&limiter, 40 * MS), 1); /* the half of before is not lost */
+    CHECK_EQ(taken(&limiter, 100000 * MS), 5);
+}
+
+static void whole_or_not_at_all(void) {
+    fs_limiter limiter = made(100.0, 5);
+    CHECK(fs_limiter_take(&limiter, at(0), 3));
+    CHECK(!fs_limiter_take(&limiter, at(0), 3));
+    CHECK(fs_limiter_tokens(&limiter, at(0)) == 2.0);
+    CHECK(!fs_limiter_take(&limiter, at(1000000 * MS), 6));
+    fs_limiter_give_back(&limiter, 3);
+    CHECK_EQ(taken(&limiter, 0), 5);
+}
+
+/* Who comes back when he was told finds his tokens, whatever the rate. */
+static void when_is_when(void) {
+    fs_rng rng;
+    fs_rng_seed(&rng, 7);
+    for (int round = 0; round < 20000; round++) {
+        uint64_t burst = 1 + fs_rng_next(&rng) % 50, n = 1 + fs_rng_next(&rng) % burst;
+        fs_limiter limiter = made(1e-3 + (double)(fs_rng_next(&rng) % 1000000) / 7.0, burst);
+        fs_ns now = fs_rng_next(&rng) % (1000 * MS);
+        taken(&limiter, now);
+        fs_ns wait = fs_limiter_when(&limiter, at(now), n);
+        CHECK(wait > 0);
+        CHECK(fs_limiter_take(&limiter, at(now + wait), n));
+    }
+}
+
+static void another_clock_locks_nobody_out(void) {
+    fs_limiter limiter = made(1.0, 2);
+    CHECK_EQ(taken(&limiter, 3600000 * MS), 2);
+    CHECK(!fs_limiter_take(&limiter, 1000, 1)); /* far before: as after a suspend, or a test's clock */
+    CHECK(fs_limiter_take_slow(&limiter, 1000, 1));
+    CHECK(fs_limiter_take_slow(&limiter, 1000, 1));
+    CHECK(!fs_limiter_take_slow(&limiter, 1000, 1));
+}
+
+static void stamps_wrap_around(void) {
+    fs_limiter limiter = {0};
+    fs_ticks last = UINT64_MAX >> FS_LIMITER_UNIT;
+    CHECK_EQ(fs_limiter_set(&limiter, 1e6, 3, last - 1000), FS_OK);
+    for (int i = 0; i < 3; i++) CHECK(fs_limiter_take(&limiter, last - 500, 1));
+    CHECK(!fs_limiter_take(&limiter, last, 1));
+    CHECK(fs_limiter_take(&limiter, last + 501, 1));
+}
+
+static void other_limits(void) {
+    fs_limiter limiter = made(10.0, 10);
+    CHECK(fs_limiter_take(&limiter, at(0), 10));
+    CHECK_EQ(fs_limiter_set(&limiter, 1000.0, 4, at(0)), FS_OK);
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), 1), MS); /* no deeper than empty */
+    CHECK_EQ(fs_limiter_set(&limiter, 0.0, 0, at(0)), FS_OK);
+    for (int i = 0; i < 1000; i++) CHECK(fs_limiter_take(&limiter, at(0), 1000000));
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), 1), 0);
+    static const struct { double rate; uint64_t burst; } wrong[] = {{-1.0, 1}, {NAN, 1}, {1.0, 0}, {1e-3, 1001}, {2e9, 1}};
+    for (int i = 0; i < 5; i++) CHECK_EQ(fs_limiter_set(&limiter, wrong[i].rate, wrong[i].burst, at(0)), FS_INVALID);
+}
+
+int main(void) {
+    a_burst_and_then_the_rate();
+    whole_or_not_at_all();
+    when_is_when();
+    another_clock_locks_nobody_out();
+    stamps_wrap_around();
+    other_limits();
+    return check_report();
+}

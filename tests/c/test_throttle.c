@@ -1,0 +1,49 @@
+/* The throttle: the share it computes, what it counts itself, and what it forgets. */
+#include "failsoft/throttle.h"
+
+#include "check.h"
+
+#define S FS_NS_PER_SECOND
+
+static double refused(uint64_t share) { return 1.0 - (double)share / (double)FS_ALL; }
+
+static bool near(double is, double wanted) { return fabs(is - wanted) < 1e-9; }
+
+static void by_the_formula(void) {
+    fs_throttle throttle = {0};
+    fs_throttle_set(&throttle, 2.0, 0.9, 10, 60 * S);
+    CHECK_EQ(fs_throttle_update(&throttle, 1, 9, 9, S), FS_ALL); /* too few */
+    CHECK_EQ(fs_throttle_update(&throttle, 1, 100, 50, S), FS_ALL);
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 100, 75, S)), 50.0 / 101.0));
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 100, 100, S)), 0.9)); /* capped */
+    fs_throttle_set(&throttle, 0.0, 0.0, 0, 60 * S);
+    CHECK_EQ(fs_throttle_update(&throttle, 1, 100, 100, S), FS_ALL);
+    CHECK(fs_throttle_admits(&throttle, S));
+}
+
+static void what_it_refuses_are_requests_too(void) {
+    fs_throttle throttle = {0};
+    fs_throttle_set(&throttle, 2.0, 0.9, 10, 60 * S);
+    fs_throttle_update(&throttle, 1, 100, 100, S);
+    uint32_t gone = 0;
+    for (int i = 0; i < 1000; i++) gone += fs_throttle_admits(&throttle, S);
+    CHECK_EQ(gone, 100);
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 400, 0, S)), 500.0 / 1301.0));
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 400, 0, 55 * S)), 500.0 / 1301.0));
+    CHECK_EQ(fs_throttle_update(&throttle, 1, 400, 0, 61 * S), FS_ALL);
+}
+
+static void another_generation_begins_anew(void) {
+    fs_throttle throttle = {0};
+    fs_throttle_set(&throttle, 1.0, 0.9, 1, 60 * S);
+    for (int i = 0; i < 50; i++) fs_throttle_unaccepted(&throttle, 1, S);
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 100, 0, S)), 50.0 / 101.0));
+    CHECK_EQ(fs_throttle_update(&throttle, 2, 100, 0, S), FS_ALL);
+}
+
+int main(void) {
+    by_the_formula();
+    what_it_refuses_are_requests_too();
+    another_generation_begins_anew();
+    return check_report();
+}
