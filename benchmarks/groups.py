@@ -40,6 +40,7 @@ def by_version(before_312: float, since_312: float) -> float:
 class Row:
     """One line of the report: `figure`, as a ratio to `against`, or by itself in `unit`.
 
+    `more_than` names what is taken off, round by round: the figure is the difference then.
     A `peer` row compares another library with failsoft: a ratio below one is a peer that wins.
     """
 
@@ -48,9 +49,12 @@ class Row:
     target: Target | None = None
     unit: str = "x"
     peer: bool = False
+    more_than: str | None = None
 
     @property
     def key(self) -> str:
+        if self.more_than is not None:
+            return f"{self.figure} - {self.more_than}"
         return self.figure if self.against is None else f"{self.figure} / {self.against}"
 
 
@@ -94,7 +98,10 @@ class Contest:
         for row in self.rows:
             if row.figure not in samples or (row.against is not None and row.against not in samples):
                 continue
-            if row.against is None:
+            if row.more_than is not None:
+                pairs = zip(samples[row.figure], samples[row.more_than], strict=True)
+                findings.values[row.key] = statistics.median(ours - base for ours, base in pairs)
+            elif row.against is None:
                 findings.values[row.key] = findings.nanoseconds[row.figure]
             else:
                 pairs = zip(samples[row.figure], samples[row.against], strict=True)

@@ -32,6 +32,7 @@ from failsoft import _core
 SUITES = (
     "bench_call",
     "bench_await",
+    "bench_streams",
     "bench_configured",
     "bench_deadlines",
     "bench_histogram",

@@ -66,7 +66,7 @@ def _line(group: str, row: Row, findings: Sequence[Findings]) -> Line | None:
     return Line(
         group,
         row.figure,
-        row.against,
+        row.against if row.more_than is None else f"less {row.more_than}",
         row.unit,
         row.peer,
         median,

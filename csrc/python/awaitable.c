@@ -119,7 +119,7 @@ static void drive_this(fs_awaitable *a, PyObject *inner) {
 }
 
 /* The iterator behind an awaitable; coroutines are their own. Steals `awaitable`. */
-static PyObject *iterator_of(PyObject *awaitable) {
+PyObject *fs_inner_iterator(PyObject *awaitable) {
     if (FS_LIKELY(PyCoro_CheckExact(awaitable)) || Py_TYPE(awaitable) == &fs_awaitable_type) return awaitable;
     if (PyGen_CheckExact(awaitable)) return awaitable; /* types.coroutine */
     PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
@@ -151,7 +151,7 @@ static bool may_be_kept(fs_guard *guard, PyObject *const *args, size_t nargsf, P
 
 PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
                            size_t nargsf, PyObject *kwnames) {
-    PyObject *iterator = iterator_of(inner);
+    PyObject *iterator = fs_inner_iterator(inner);
     if (FS_UNLIKELY(!iterator)) return NULL;
     fs_awaitable *a = take_free();
     if (!a) {
@@ -180,7 +180,7 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
 }
 
 /* inner.close(). An iterator without one, as of a future, has nothing to close. */
-static PyObject *close_inner(PyObject *inner) {
+PyObject *fs_inner_close(PyObject *inner) {
     PyObject *method = PyObject_GetAttrString(inner, "close");
     if (!method) {
         if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return NULL;
@@ -194,7 +194,7 @@ static PyObject *close_inner(PyObject *inner) {
 
 /* Close what will not be run: a coroutine that was never started goes without a warning. */
 static void discard(PyObject *inner) {
-    PyObject *closed = close_inner(inner);
+    PyObject *closed = fs_inner_close(inner);
     if (!closed) PyErr_WriteUnraisable(inner);
     Py_XDECREF(closed);
 }
@@ -511,7 +511,7 @@ static PySendResult awaitable_send(PyObject *self, PyObject *arg, PyObject **res
 }
 
 /* As the methods answer: a yielded object, or NULL with StopIteration or the error. */
-static PyObject *as_method(PySendResult status, PyObject *result) {
+PyObject *fs_send_as_method(PySendResult status, PyObject *result) {
     if (status == PYGEN_NEXT) return result;
     if (status == PYGEN_RETURN) fs_stop_fresh(result);
     return NULL;
@@ -520,7 +520,7 @@ static PyObject *as_method(PySendResult status, PyObject *result) {
 static PyObject *awaitable_iternext(PyObject *self) {
     PyObject *result;
     PySendResult status = awaitable_send(self, Py_None, &result);
-    if (status != PYGEN_RETURN) return as_method(status, result);
+    if (status != PYGEN_RETURN) return fs_send_as_method(status, result);
     /* Held by `await` alone, we die as soon as it has the value, and take the value out of the kept exception. */
     fs_stop(result, Py_REFCNT(self) == 1);
     return NULL;
@@ -529,11 +529,11 @@ static PyObject *awaitable_iternext(PyObject *self) {
 static PyObject *awaitable_send_method(PyObject *self, PyObject *arg) {
     PyObject *result;
     PySendResult status = awaitable_send(self, arg, &result);
-    return as_method(status, result);
+    return fs_send_as_method(status, result);
 }
 
 /* inner.throw(*args). An iterator without a throw raises where it waits, as under a bare await. */
-static PyObject *throw_into(PyObject *inner, PyObject *args) {
+PyObject *fs_inner_throw(PyObject *inner, PyObject *args) {
     PyObject *method = PyObject_GetAttrString(inner, "throw");
     if (method) {
         PyObject *yielded = PyObject_CallObject(method, args);
@@ -558,7 +558,7 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     if (!usable(a)) return NULL;
     a->running = true;
     fs_ticks outer = fs_frame_push(a->stage == NEW ? FS_FOREVER : a->deadline);
-    PyObject *yielded = throw_into(a->inner, args);
+    PyObject *yielded = fs_inner_throw(a->inner, args);
     fs_frame_deadline = outer;
     a->running = false;
     if (a->stage == NEW) { /* never began, so there is nothing to settle */
@@ -569,13 +569,13 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     PyObject *result = NULL;
     if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
         PySendResult ended = raised(a, &result);
-        return as_method(ended, result);
+        return fs_send_as_method(ended, result);
     }
     PyObject *stop = fs_exception_take();
     PyObject *value = Py_NewRef(((PyStopIterationObject *)stop)->value ? ((PyStopIterationObject *)stop)->value : Py_None);
     Py_DECREF(stop);
     PySendResult status = finished(a, value, &result);
-    return as_method(status, result);
+    return fs_send_as_method(status, result);
 }
 
 static void abandon(fs_awaitable *a) {
@@ -600,7 +600,7 @@ static PyObject *awaitable_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     if (a->stage == DONE) Py_RETURN_NONE;
     if (!usable(a)) return NULL;
     a->running = true;
-    PyObject *closed = close_inner(a->inner);
+    PyObject *closed = fs_inner_close(a->inner);
     a->running = false;
     PyObject *raised_by_close = closed ? NULL : fs_exception_take();
     if (closed || !is_suspended(a->inner)) abandon(a);
@@ -687,7 +687,7 @@ static PyObject *steps_self(PyObject *self) { return Py_NewRef(self); }
 static PyObject *steps_next(PyObject *self) {
     PyObject *result;
     PySendResult status = awaitable_send(((fs_steps *)self)->awaitable, Py_None, &result);
-    return as_method(status, result);
+    return fs_send_as_method(status, result);
 }
 
 static PyObject *steps_send(PyObject *self, PyObject *arg) {

@@ -1,4 +1,5 @@
 #include "deadlines.h"
+#include "flow.h"
 #include "table.h"
 
 #include <structmember.h>
@@ -508,7 +509,9 @@ int fs_python_setup(PyObject *module) {
         add_type(module, "Awaitable", &fs_awaitable_type) < 0 || PyType_Ready(&fs_steps_type) < 0 || PyType_Ready(&fs_ready_type) < 0 ||
         PyType_Ready(&fs_entry_type) < 0 || add_type(module, "ArmedDeadline", &fs_armed_type) < 0 ||
         add_type(module, "Refusal", &fs_refusal_type) < 0 ||
-        add_type(module, "IntegrationResult", &fs_result_type) < 0)
+        add_type(module, "IntegrationResult", &fs_result_type) < 0 || add_type(module, "Flow", &fs_flow_type) < 0 ||
+        add_type(module, "StreamSteps", &fs_stream_type) < 0 || add_type(module, "WatchedLoop", &fs_watch_type) < 0 ||
+        PyType_Ready(&fs_step_type) < 0)
         return -1;
     return 0;
 }

@@ -276,6 +276,16 @@ PyObject *fs_guard_recall(fs_guard *guard, PyObject *const *args, size_t nargsf,
 PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *inner, PyObject *const *args,
                            size_t nargsf, PyObject *kwnames);
 
+/* The iterator behind an awaitable; coroutines are their own. Steals `awaitable`. */
+PyObject *fs_inner_iterator(PyObject *awaitable);
+
+/* inner.throw(*args) and inner.close(), also of iterators that have no such method. */
+PyObject *fs_inner_throw(PyObject *inner, PyObject *args);
+PyObject *fs_inner_close(PyObject *inner);
+
+/* What a send came to, as the methods answer: a yielded object, or NULL with StopIteration or the error. */
+PyObject *fs_send_as_method(PySendResult status, PyObject *result);
+
 /* ---- result.c */
 
 PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now);

@@ -34,6 +34,7 @@ from .errors import (
     LoadControlError,
     RateLimitExceededError,
     RetryBudgetExhaustedError,
+    StreamOverflowError,
     ThrottledError,
 )
 from .events import subscribe
@@ -118,6 +119,7 @@ __all__ = [
     "RetryBudgetStatus",
     "RetryPolicy",
     "SimulatedPrice",
+    "StreamOverflowError",
     "ThrottledError",
     "Timeouts",
     "ai_fallbacks",

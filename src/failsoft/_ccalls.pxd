@@ -63,3 +63,7 @@ cdef extern from "guard.h":
     bint fs_refusals_heard
     const char *FS_BUILD_COMPILER
     const char *FS_BUILD_FLAGS
+
+cdef extern from "flow.h":
+    int fs_flow_setup(object flow, object intervals, fs_series *series, fs_ns stale, object key, object sequence,
+                      Py_ssize_t most, bint resumes) except -1

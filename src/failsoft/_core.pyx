@@ -693,6 +693,11 @@ def retime_guard(guard, timeout, overall, slow, cancel_after):
     fs_guard_retime(guard, or_forever(timeout), or_forever(overall), or_forever(slow), or_forever(cancel_after))
 
 
+def setup_flow(flow, LatencyHistogram intervals not None, stale_after, key, sequence, Py_ssize_t max_keys, bint resumes):
+    """Make a Flow ready that counts in `intervals`. `stale_after` in seconds, None for never."""
+    fs_flow_setup(flow, intervals, intervals.series, or_forever(stale_after), key, sequence, max_keys, resumes)
+
+
 def control_guard(guard, Load load):
     """Let load control stand before a guard, behind the same breaker; None: none."""
     if not fs_is_any_guard(guard):

@@ -1,4 +1,4 @@
-"""What the errors of common database and cache clients mean: psycopg, asyncpg, redis and valkey.
+"""What the errors of common clients mean: psycopg, asyncpg, redis and valkey, websockets and nats.
 
 By the qualified names of classes, as `standard.py`. PostgreSQL's drivers carry the server's SQLSTATE, whose first two
 characters are a class (PostgreSQL manual, appendix A); an error without one was raised before the server said anything.
@@ -56,6 +56,26 @@ def _redis(module: str) -> dict[str, Rule]:
     }
 
 
+_CLOSE_CODES = {
+    1007: ErrorCategory.VALIDATION,  # what we sent was not UTF-8
+    1008: ErrorCategory.CLIENT_ERROR,  # policy violation: not allowed, mostly
+    1011: ErrorCategory.SERVER_ERROR,
+    1012: ErrorCategory.SERVER_ERROR,  # it restarts
+    1013: ErrorCategory.SERVER_ERROR,  # it is too busy
+}
+"""RFC 6455, 7.4.1, and the IANA registry of close codes, as the peer gave them."""
+
+
+def _of_websocket(error: object) -> ErrorCategory:
+    """By the code that the peer closed with; without one the connection has broken off."""
+    code = peek(peek(error, "rcvd"), "code")
+    return _CLOSE_CODES.get(code, ErrorCategory.NETWORK) if isinstance(code, int) else ErrorCategory.NETWORK
+
+
+def _nats(category: ErrorCategory, *names: str) -> dict[str, Rule]:
+    return dict.fromkeys((f"nats.errors.{name}" for name in names), category)
+
+
 RULES: dict[str, Rule] = {
     "psycopg.Error": _of_postgres,
     "psycopg.OperationalError": _of_postgres_connection,
@@ -64,6 +84,20 @@ RULES: dict[str, Rule] = {
     "psycopg2.Error": _of_postgres,
     "psycopg2.OperationalError": _of_postgres_connection,
     "asyncpg.exceptions._base.PostgresError": _of_postgres,
+    "websockets.exceptions.ConnectionClosed": _of_websocket,
+    "websockets.exceptions.InvalidMessage": ErrorCategory.NETWORK,  # broken off in the handshake
+    **_nats(ErrorCategory.TIMEOUT, "TimeoutError"),
+    **_nats(
+        ErrorCategory.NETWORK,
+        "NoServersError",
+        "ConnectionClosedError",
+        "ConnectionReconnectingError",
+        "StaleConnectionError",
+        "UnexpectedEOF",
+        "OutboundBufferLimitError",
+    ),
+    **_nats(ErrorCategory.SERVER_ERROR, "NoRespondersError"),
+    **_nats(ErrorCategory.CLIENT_ERROR, "AuthorizationError"),
     **_redis("redis"),
     **_redis("valkey"),
 }

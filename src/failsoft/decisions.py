@@ -42,6 +42,9 @@ GIVE_UPS = (
 )
 """Why no further attempt was made, by the code that is recorded."""
 
+STALE, GAP, DISORDER, LOST, RECONNECTED, DROPPED = range(1, 7)
+"""What befell a stream, by the code that is recorded."""
+
 CATEGORIES = tuple(ErrorCategory)
 FALLBACKS = tuple(FallbackType)
 
@@ -50,9 +53,10 @@ class Decision(Record):
     """One entry of the flight recorder.
 
     `kind` is one of "transition", "refusal" (by the state), "limit" (refused for capacity), "retry", "give_up",
-    "fallback", "capacity", "health", "hedge" and "load" (refused by load control); `text` says what was decided and
-    why. `age` is how many seconds ago. Decisions alike about calls are one entry: `count` says how many, `age` tells of
-    the first, `latest` of the last of them, and so does the text. `operation` is None where no call was the cause.
+    "fallback", "capacity", "health", "hedge", "stream" and "load" (refused by load control); `text` says what was
+    decided and why. `age` is how many seconds ago. Decisions alike about calls are one entry: `count` says how many,
+    `age` tells of the first, `latest` of the last of them, and so does the text. `operation` is None where no call was
+    the cause.
     """
 
     kind: str
@@ -154,6 +158,8 @@ def _words(kind: int, because: int, state: int, detail: int, number: float) -> s
         return f"no second attempt beside the first after {_span(number)}: {GIVE_UPS[because]}"
     if kind == HEDGE:
         return f"a second attempt beside the first after {_span(number)}"
+    if kind == STREAM:
+        return _stream_words(because, number)
     if kind == CAPACITY:
         return f"{_percent(number)} of the calls may go from now on: {_why(because)}"
     return "the health check passes again" if because else "the health check fails"
@@ -165,6 +171,20 @@ def _limited(integration: Integration, code: int, number: float) -> str:
         return f"refused, {load.words(code, number)}"
     limit = integration.config.rate_limit
     return f"refused, {load.words(code, math.nan if limit is None else limit.rate, number)}"
+
+
+def _stream_words(because: int, number: float) -> str:
+    if because == STALE:
+        return f"stale, nothing came for {_span(number)}"
+    if because == GAP:
+        return f"a gap in the sequence, {_counted(int(number), 'item')} missing"
+    if because == DISORDER:
+        return f"out of order, {int(number)} behind"
+    if because == LOST:
+        return f"the connection is lost, the next try in {_span(number)}"
+    if because == RECONNECTED:
+        return f"connected again, {_span(number)} after the last item"
+    return "the buffer was full, its oldest item dropped"
 
 
 def _why(because: int) -> str:

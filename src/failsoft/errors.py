@@ -257,6 +257,15 @@ class RetryBudgetExhaustedError(IntegrationError):
     _retryable = True
 
 
+class StreamOverflowError(IntegrationError):
+    """A stream's buffer was full and its policy is to raise: "MARKET_STREAM_OVERFLOW".
+
+    It is our own consumer that was too slow, so nothing is known of the peer, and to try again would not help.
+    """
+
+    _suffix = "STREAM_OVERFLOW"
+
+
 REFUSALS = (CircuitOpenError, DegradedModeError, LoadControlError)
 """What a gate of ours raises in place of making the call."""
 
@@ -264,7 +273,7 @@ _KINDS: dict[str, type[IntegrationError]] = {
     cls.__name__: cls
     for cls in (
         IntegrationError, CircuitOpenError, DegradedModeError, IntegrationTimeoutError, RetryBudgetExhaustedError,
-        LoadControlError, RateLimitExceededError, BulkheadFullError, ThrottledError,
+        LoadControlError, RateLimitExceededError, BulkheadFullError, ThrottledError, StreamOverflowError,
     )
 }  # fmt: skip
 

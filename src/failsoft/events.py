@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from ._core import hear_refusals
 from .config import CircuitState, ErrorCategory, FallbackType, IntegrationType
@@ -104,8 +104,76 @@ class HealthChange(Record):
     timestamp: float
 
 
-KINDS = (Transition, Refusal, Retry, FallbackUsed, DegradedChange, HealthChange)
-Event = Transition | Refusal | Retry | FallbackUsed | DegradedChange | HealthChange
+class StreamLost(Record):
+    """A connection of a stream ended, or could not be made, because of `error`; the next try is in `delay` seconds."""
+
+    integration: str
+    operation: str
+    category: ErrorCategory
+    error: BaseException
+    delay: float
+    timestamp: float
+
+
+class StreamReconnected(Record):
+    """A stream has its first item over connection number `connection`. `silent_for`: seconds since the item before."""
+
+    integration: str
+    operation: str
+    connection: int
+    silent_for: float
+    timestamp: float
+
+
+class StreamStale(Record):
+    """No item has come for so many `seconds`."""
+
+    integration: str
+    operation: str
+    seconds: float
+    timestamp: float
+
+
+class StreamGap(Record):
+    """After the sequence number `last` came `sequence`: `missing` numbers did not. `key` is None without one."""
+
+    integration: str
+    operation: str
+    key: Hashable
+    last: int
+    sequence: int
+    missing: int
+    timestamp: float
+
+
+class StreamDisorder(Record):
+    """The sequence number `sequence` came after `last`, which is higher."""
+
+    integration: str
+    operation: str
+    key: Hashable
+    last: int
+    sequence: int
+    timestamp: float
+
+
+KINDS = (
+    Transition, Refusal, Retry, FallbackUsed, DegradedChange, HealthChange,
+    StreamLost, StreamReconnected, StreamStale, StreamGap, StreamDisorder,
+)  # fmt: skip
+Event = (
+    Transition
+    | Refusal
+    | Retry
+    | FallbackUsed
+    | DegradedChange
+    | HealthChange
+    | StreamLost
+    | StreamReconnected
+    | StreamStale
+    | StreamGap
+    | StreamDisorder
+)
 Listener = Callable[[Event], object]
 
 _listeners: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()

@@ -25,7 +25,7 @@ from .retry import backoff_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+    from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
     from ._core import AsyncGuard, Guard
     from .enforcement import Abandoned, AbandonedCall
@@ -33,9 +33,13 @@ if TYPE_CHECKING:
     from .metrics import OperationMetrics
     from .queues import Queue
     from .registry import Registry
+    from .streams import Connect, Resume, Stream
+    from .streams.watched import Watch
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    T = TypeVar("T")
+    Pick: TypeAlias = Callable[[Any], R] | str | int
     AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
     Judge: TypeAlias = Callable[[Any], ErrorCategory | str | None]
     Details: TypeAlias = Mapping[str, object] | Callable[..., Mapping[str, object]]
@@ -260,6 +264,88 @@ class Integration:
     def attempt(self, operation: str = "attempt") -> IntegrationAttempt:
         """A `with` or `async with` block as one guarded attempt: for bodies, cursors and generators. Not retried."""
         return IntegrationAttempt(self.caller(operation))
+
+    def stream(
+        self,
+        connect: Connect[T],
+        *,
+        stale_after: float | None,
+        key: Pick[Hashable] | None = None,
+        sequence: Pick[int | None] | None = None,
+        operation: str | None = None,
+        resume: Resume[T] | None = None,
+        buffer: int = 0,
+        overflow: Literal["drop_oldest", "block", "raise"] = "drop_oldest",
+        ends: bool = False,
+        max_reconnects: int | None = None,
+        max_keys: int = 1024,
+        close_timeout: float = 1.0,
+    ) -> Stream[T]:
+        """Iterate over a feed that may break off or fall silent: an async iterator over one connection after another.
+
+            async for quote in market.stream(connect, stale_after=2.0, key="symbol", sequence="seq"): ...
+
+        `connect` is called for each connection. It gives an async iterable or an async context manager of one, or is
+        awaited for it: an async generator function, `lambda: websockets.connect(url)`, ... Each connection is an
+        attempt: it passes the breaker, succeeds with its first item and is given `timeouts.connect` seconds until it
+        can be asked for one. One that ends or fails is followed by another, after a backoff that begins anew with each
+        item; errors that the retry policy does not retry are raised and end the stream.
+
+        - `stale_after`: seconds somebody may wait for an item. Then it counts as a TIMEOUT, and the connection is made
+          anew. None: any time.
+        - `key`, `sequence`: how to find an item's key and its number, counted per key: a function of the item, the name
+          of a field (attribute or mapping key) or an index. Items without are handed on uncounted.
+        - `operation`: the name its connections are recorded under, "stream" by default.
+        - `resume`: called in place of `connect` once items have come, with the `StreamPosition` to go on from.
+        - `buffer`: items to read ahead in a task of its own; 0: none. `overflow` says what happens when they are not
+          fetched: "drop_oldest" (counted), "block" (the feed is not read), "raise" (`StreamOverflowError`). With a
+          buffer, `stale_after` is about the feed, whether or not anybody waits.
+        - `ends`: the end of the iterable is the end of the stream, not a failure of NETWORK.
+        - `max_reconnects`: so many tries in a row without an item; then the last error is raised.
+        - `max_keys`: of how many keys the last item and number are remembered.
+        - `close_timeout`: seconds that closing a connection may take.
+        """
+        from .streams import Stream
+        from .streams.buffered import BufferedStream, check_buffer
+
+        check_buffer(buffer, overflow)
+        options: dict[str, Any] = {
+            "resume": resume, "ends": ends, "max_reconnects": max_reconnects, "close_timeout": close_timeout,
+            "stale_after": stale_after, "key": key, "sequence": sequence, "max_keys": max_keys,
+        }  # fmt: skip
+        if buffer:
+            return BufferedStream(self, connect, operation or "stream", buffer=buffer, overflow=overflow, **options)
+        return Stream(self, connect, operation or "stream", **options)
+
+    def watch(
+        self,
+        iterable: Iterable[T],
+        *,
+        stale_after: float | None = None,
+        key: Pick[Hashable] | None = None,
+        sequence: Pick[int | None] | None = None,
+        operation: str | None = None,
+        max_keys: int = 1024,
+    ) -> Watch[T]:
+        """Count what comes out of a plain iterable: as `stream` does, without connecting anything.
+
+            for quote in market.watch(quotes, stale_after=2.0, key="symbol", sequence="seq"): ...
+
+        Nothing can interrupt a plain loop, so that a silence of `stale_after` seconds is noticed only when the next
+        item comes, or by whoever looks at `status()` from elsewhere; it is counted and reported, and no failure for
+        the breaker. An exception of the iterable is one, and goes on to the loop.
+        """
+        from .streams.watched import Watch
+
+        return Watch(
+            self,
+            iterable,
+            operation or "watch",
+            stale_after=stale_after,
+            key=key,
+            sequence=sequence,
+            max_keys=max_keys,
+        )
 
     # ---- its operations and their numbers
 

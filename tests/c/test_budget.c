@@ -1,4 +1,5 @@
 /* What pays in, what is forgotten, and that no two threads take the same retry. */
+#define _GNU_SOURCE /* pthread_barrier_t */
 #include "failsoft/budget.h"
 
 #include <pthread.h>

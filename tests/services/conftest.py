@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .servers import Postgres, Server, Valkey
+    from .servers import Feed, Nats, Postgres, Server, Valkey
 
 
 def _run(kind: str) -> Iterator[Server]:
@@ -47,3 +47,29 @@ def valkey_server(_valkey_of_the_run: Valkey) -> Valkey:
     """A Valkey that answers; a test may do to it what it likes. It is empty after a restart only."""
     _valkey_of_the_run.revive()
     return _valkey_of_the_run
+
+
+@pytest.fixture(scope="session")
+def _nats_of_the_run() -> Iterator[Server]:
+    pytest.importorskip("nats", exc_type=ImportError)
+    yield from _run("Nats")
+
+
+@pytest.fixture(scope="session")
+def _feed_of_the_run() -> Iterator[Server]:
+    pytest.importorskip("websockets", exc_type=ImportError)
+    yield from _run("Feed")
+
+
+@pytest.fixture
+def nats_server(_nats_of_the_run: Nats) -> Nats:
+    """A NATS server that answers; a test may do to it what it likes."""
+    _nats_of_the_run.revive()
+    return _nats_of_the_run
+
+
+@pytest.fixture
+def feed_server(_feed_of_the_run: Feed) -> Feed:
+    """A websockets server that counts; a test may do to it what it likes."""
+    _feed_of_the_run.revive()
+    return _feed_of_the_run

