@@ -1,0 +1,43 @@
+"""What all rooms of the suite share: the deep tests, and the figures that they report.
+
+`pytest` leaves out what is marked `deep`; `pytest --deep` runs it as well. With FAILSOFT_SCORES=file in the
+environment, each figure that a test reports by `score` is a line of JSON in that file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+
+Score = Callable[..., None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deep", action="store_true", help="also run the deep tests, which take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--deep"):
+        return
+    deep = [item for item in items if item.get_closest_marker("deep")]
+    if deep:
+        config.hook.pytest_deselected(items=deep)
+        items[:] = [item for item in items if not item.get_closest_marker("deep")]
+
+
+@pytest.fixture
+def score(request: pytest.FixtureRequest) -> Score:
+    """Report a figure: `score("permits are conserved", "leaked permits", 0, over="1,204 failed allocations")`."""
+
+    def report(promise: str, figure: str, value: float | int | str, over: str = "") -> None:
+        path = os.environ.get("FAILSOFT_SCORES")
+        if not path:
+            return
+        line = {"promise": promise, "figure": figure, "value": value, "over": over, "test": request.node.nodeid}
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    return report
