@@ -1,6 +1,6 @@
 """What all rooms of the suite share: the deep tests, and the figures that they report.
 
-`pytest` leaves out what is marked `deep`; `pytest --deep` runs it as well. With FAILSOFT_SCORES=file in the
+`pytest` leaves out what is marked `deep`; `pytest --deep` runs it as well, and lets hypothesis try harder. With FAILSOFT_SCORES=file in the
 environment, each figure that a test reports by `score` is a line of JSON in that file.
 """
 
@@ -17,6 +17,11 @@ Score = Callable[..., None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="also run the deep tests, which take minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--deep"):
+        os.environ["FAILSOFT_DEEP"] = "1"  # read by what is imported from here on, and by processes that tests start
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

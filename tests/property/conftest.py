@@ -1,4 +1,4 @@
-"""How hard hypothesis tries: a quick, repeatable pass by default, a long random one with FAILSOFT_DEEP=1."""
+"""How hard hypothesis tries: a quick, repeatable pass by default, a long random one by `pytest --deep`."""
 
 from __future__ import annotations
 

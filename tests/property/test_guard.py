@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import failsoft
@@ -154,6 +154,7 @@ class Story:
 
 
 @pytest.mark.parametrize("way", [sync_guard, async_guard, attempt])
+@settings(max_examples=settings().max_examples // 2)
 @given(rules=rule_sets(), history=st.binary(min_size=100, max_size=300))
 def test_calls_within_calls(way: Callable[[failsoft.Integration], Any], rules: model.Rules, history: bytes) -> None:
     registry = Registry()

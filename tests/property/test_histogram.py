@@ -6,7 +6,7 @@ import math
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -199,3 +199,4 @@ class RecentMachine(RuleBasedStateMachine):
 
 
 TestRecent = RecentMachine.TestCase
+TestRecent.settings = settings(TestRecent.settings, max_examples=settings().max_examples // 2)
