@@ -165,6 +165,7 @@ def test_an_interrupt_leaves_the_call_too(make: Make, release: threading.Event) 
 
     def interrupt() -> None:
         started.wait()
+        time.sleep(0.05)  # a signal between Python's last look and its wait is seen after the wait only, ours or not
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
