@@ -1,0 +1,269 @@
+"""What failsoft promises, and the tests that hold it to that: the rows of docs/reliability.md, in their order.
+
+`by` names test files, tests ("file::test") or C programs ("c:name"); a row without any says in `missing` why it is not
+covered. A row marked `must` would stop a release. Figures come from the tests themselves: what they report by `score`
+under a sentence that begins with one of `figures`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One row."""
+
+    sentence: str
+    by: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    must: bool = True
+    missing: str = ""
+
+
+CONFORMANCE, PROPERTY, ANOMALIES = "tests/conformance/test_", "tests/property/test_", "tests/anomalies/test_"
+THREADS = "tests/concurrency/test_breaker_threads.py"
+
+ROOMS: dict[str, tuple[Promise, ...]] = {
+    "The state machine": (
+        Promise(
+            "Every admitted call ends once, as success, failure or ignored, and gives its permit back.",
+            ("c:breaker_calls", "c:breaker_walk", f"{ANOMALIES}allocations.py", f"{PROPERTY}breaker.py", f"{THREADS}"),
+            ("permits are conserved",),
+        ),
+        Promise(
+            "A probe that is cancelled, at whatever await, frees its permit.",
+            (f"{ANOMALIES}cancellation.py", f"{CONFORMANCE}cancelled.py"),
+            ("cancelling a probe",),
+        ),
+        Promise(
+            "No kind of outcome of the last probe wedges a breaker half-open.",
+            (f"{PROPERTY}breaker.py", "c:breaker_explored", f"{ANOMALIES}callbacks.py"),
+            ("a breaker recovers", "the breaker closes again"),
+        ),
+        Promise(
+            "A late answer never opens or closes a newer state.",
+            ("c:breaker_explored", f"{PROPERTY}guard.py", f"{PROPERTY}breaker.py"),
+            ("each change is a row of the table", "all interleavings of the breaker"),
+        ),
+        Promise(
+            "A stampede at the end of a wait never lets more probes go than allowed.",
+            (f"{THREADS}::test_a_stampede_at_the_end_of_the_wait_never_exceeds_the_cap", "c:breaker_threads"),
+        ),
+        Promise(
+            "A probe that never returns, its thread dead or stopped, holds nothing longer than its lease.",
+            ("c:breaker_explored", f"{PROPERTY}breaker.py"),
+            ("the breaker closes again from every state",),
+        ),
+        Promise(
+            "Each opening is told once, however many failures come after it.",
+            (f"{THREADS}::test_each_opening_is_told_once", "c:breaker_explored"),
+        ),
+        Promise(
+            "Rates are those of exactly the window; below the minimum of calls there is none.",
+            (f"{PROPERTY}window.py", f"{PROPERTY}breaker.py", "c:window", "c:window_explored"),
+            ("all interleavings of the windows",),
+        ),
+        Promise(
+            "An open breaker always comes to probe, and a recovered dependency always ends closed.",
+            ("c:breaker_explored", "c:breaker_calls"),
+            ("a breaker recovers", "the breaker closes again"),
+        ),
+        Promise(
+            "Retries, hedges, batches, blocks and streams pass the same gate as calls.",
+            (f"{CONFORMANCE}hedges.py", f"{CONFORMANCE}batches.py", f"{CONFORMANCE}streams.py", f"{PROPERTY}guard.py"),
+        ),
+        Promise(
+            "A refusal is no failure and no latency sample, and ends the retries.",
+            (f"{PROPERTY}guard.py", f"{CONFORMANCE}recovery.py", f"{CONFORMANCE}decisions.py"),
+            must=False,
+        ),
+        Promise(
+            "What an operator says is never lost to traffic.",
+            (f"{THREADS}::test_an_operator_is_not_overruled_by_traffic", "c:breaker_explored"),
+            must=False,
+        ),
+        Promise(
+            "Settings changed under traffic: calls that are out end by the old ones, and nothing is lost.",
+            (f"{CONFORMANCE}reconfigure.py",),
+            must=False,
+        ),
+        Promise(
+            "Windows of one call, thresholds of one and of 100 %, waits of nothing: the smallest breakers, through all short "
+            "histories.",
+            (f"{PROPERTY}breaker.py::test_every_short_history_of_every_small_breaker",),
+        ),
+    ),
+    "Python": (
+        Promise(
+            "A listener, classifier, judge, fallback, key or log handler that raises changes nobody's result.",
+            (f"{ANOMALIES}callbacks.py", f"{CONFORMANCE}events.py", f"{CONFORMANCE}hostile.py"),
+            ("what users' functions raise", "callbacks"),
+        ),
+        Promise(
+            "No lock of ours is held while code of users runs.",
+            (f"{CONFORMANCE}hostile.py", f"{CONFORMANCE}dedupe.py", f"{THREADS}"),
+        ),
+        Promise(
+            "Ctrl-C, at any bytecode, goes on its way and holds nothing.",
+            (f"{ANOMALIES}interrupts.py",),
+            ("Ctrl-C is never lost",),
+        ),
+        Promise(
+            "SystemExit, GeneratorExit, MemoryError and RecursionError pass as they are, with traceback, context and notes.",
+            ("tests/differential", f"{CONFORMANCE}guard_sync.py", f"{CONFORMANCE}guard_async.py"),
+        ),
+        Promise(
+            "Guards nested to the recursion limit end in a RecursionError.",
+            (f"{ANOMALIES}collector.py", f"{CONFORMANCE}guard_sync.py"),
+            ("a guard takes little of the stack",),
+        ),
+        Promise(
+            "Collections and finalisers that call the same guard, at every allocation.",
+            (f"{ANOMALIES}collector.py", f"{CONFORMANCE}hostile.py"),
+        ),
+        Promise(
+            "Coroutines that are closed, thrown into, abandoned or never started leave nothing.",
+            (f"{CONFORMANCE}leaks.py", f"{CONFORMANCE}guard_async.py", f"{ANOMALIES}cancellation.py"),
+        ),
+        Promise("A refused coroutine is closed, without a warning.", (f"{CONFORMANCE}guard_async.py",)),
+        Promise(
+            "A guarded coroutine is a coroutine, step by step.", (f"{CONFORMANCE}guard_async.py", "tests/differential")
+        ),
+        Promise(
+            "A deadline that races an answer has one outcome, and a cancellation from outside is never swallowed.",
+            (f"{CONFORMANCE}deadline_queue.py", f"{ANOMALIES}cancellation.py"),
+            ("outer cancellations are never swallowed",),
+        ),
+        Promise(
+            "Methods, partials, builtins and callable objects behave guarded as bare.",
+            ("tests/differential", f"{CONFORMANCE}guard_sync.py"),
+            must=False,
+        ),
+        Promise(
+            "A forked child can use everything, and jitters by itself.",
+            (f"{ANOMALIES}processes.py", f"{CONFORMANCE}hostile.py"),
+            ("forked processes jitter",),
+        ),
+        Promise(
+            "Settings and errors travel between processes; live state never does.",
+            (f"{ANOMALIES}processes.py", "tests/unit/test_errors.py", "tests/unit/test_records.py"),
+            must=False,
+        ),
+        Promise(
+            "The interpreter can end with calls in flight.",
+            (f"{ANOMALIES}processes.py",),
+            ("interpreters end with calls in flight",),
+        ),
+        Promise("A subinterpreter is refused in words.", (f"{ANOMALIES}processes.py",), must=False),
+        Promise(
+            "A thread that dies with a permit costs no more than its lease.",
+            ("c:breaker_explored", f"{PROPERTY}breaker.py"),
+        ),
+        Promise(
+            "Deadlines belong to one loop: several, in threads, closed and anew, on asyncio and uvloop.",
+            (f"{CONFORMANCE}deadline_queue.py", f"{ANOMALIES}processes.py"),
+            must=False,
+        ),
+        Promise(
+            "The same without the GIL.",
+            missing="the suite passes on a free-threaded 3.13 when it is run there; each run covers the build it runs on",
+        ),
+        Promise(
+            "Memory that runs out, at whatever allocation, gives the true result or a MemoryError.",
+            (f"{ANOMALIES}allocations.py",),
+            ("running out of memory",),
+        ),
+        Promise("Calls leave no reference behind.", (f"{CONFORMANCE}leaks.py",)),
+        Promise(
+            "A listener may call the breaker that tells it.", (f"{CONFORMANCE}events.py", f"{CONFORMANCE}hostile.py")
+        ),
+    ),
+    "Numbers and time": (
+        Promise("Steps of the wall clock move nothing.", (f"{ANOMALIES}clocks.py",), ("steps of the wall clock",)),
+        Promise(
+            "A counter that goes backwards or disagrees gives no negative latency, is counted, and is left for good.",
+            ("c:clock", f"{ANOMALIES}clocks.py"),
+            ("a counter that jumps",),
+        ),
+        Promise(
+            "However long nothing happened, the window is empty then.",
+            (f"{PROPERTY}breaker.py::test_idle_for_ages_then_one_call", "c:window"),
+        ),
+        Promise(
+            "NaN, infinity, negative, huge and odd values are refused by name, and nothing is half-changed.",
+            ("tests/unit/test_config.py", "tests/unit/test_config_files.py"),
+        ),
+        Promise(
+            "Counters saturate, and a generation may wrap.",
+            (f"{PROPERTY}breaker.py::test_a_wait_is_kept_however_many_generations_have_passed", "c:breaker"),
+        ),
+        Promise("Delays and deadlines saturate.", (f"{PROPERTY}backoff.py", "c:backoff")),
+        Promise("Quantiles are within 0.79 %.", (f"{PROPERTY}histogram.py", "c:histogram")),
+        Promise("Slices add up to the whole.", (f"{PROPERTY}histogram.py", "c:histogram", "c:histogram_threads")),
+        Promise(
+            "Jitter keeps its range, and the same seed gives the same delays.",
+            (f"{PROPERTY}backoff.py", "c:rng"),
+            must=False,
+        ),
+        Promise(
+            "The timer wheel is never early, and late by a tick at most.",
+            ("c:wheel", f"{CONFORMANCE}deadline_queue.py"),
+        ),
+    ),
+    "Load and ecology": (
+        Promise(
+            "Retries add at most the budget to a total outage, through three layers of services too.",
+            ("tests/simulation/test_storms.py",),
+            ("retries under a total outage",),
+        ),
+        Promise(
+            "After an overload goodput comes back, and with plain retries it does not.",
+            ("tests/simulation/test_storms.py",),
+            ("recovery after an overload",),
+        ),
+        Promise("A thousand clients do not return together.", ("tests/simulation/test_storms.py",), ("a crowd",)),
+        Promise(
+            "One dead shard costs the others nothing.",
+            ("tests/simulation/test_storms.py",),
+            ("a dead shard",),
+            must=False,
+        ),
+        Promise(
+            "A hedge is charged to the budget, its loser is cancelled, and nothing is hedged unasked.",
+            (f"{CONFORMANCE}hedges.py",),
+            must=False,
+        ),
+        Promise(
+            "Who waits for a place is served in order; no wake-up and no place is lost, by cancellation neither.",
+            ("tests/concurrency/test_load.py", f"{CONFORMANCE}bulkhead.py", f"{CONFORMANCE}rate_limit.py", "c:load"),
+        ),
+        Promise(
+            "A million operation names stay within bounds.",
+            ("tests/soak/test_soak.py", f"{CONFORMANCE}metrics.py"),
+            ("a million names",),
+        ),
+        Promise("Memory, descriptors, threads and timers stay flat.", ("tests/soak/test_soak.py",), ("soak",)),
+        Promise(
+            "Metrics read while they are written never decrease and agree.",
+            (f"{PROPERTY}histogram.py", "c:histogram_threads", f"{CONFORMANCE}metrics.py"),
+        ),
+        Promise(
+            "Settings are read and never run; what is unknown is refused.",
+            ("tests/unit/test_config_files.py", "tests/unit/test_config.py"),
+            must=False,
+        ),
+        Promise("A wheel imports without a compiler.", ("tests/packaging/test_wheel.py",), must=False),
+        Promise(
+            "A dependency that flaps does not make the breaker flap faster than its waits.",
+            (f"{PROPERTY}breaker.py",),
+            must=False,
+        ),
+    ),
+    "Not there yet": (
+        Promise("Processes of one host share a breaker, and any of them may be killed.", missing="not built"),
+        Promise("Hosts share a breaker through Redis or Valkey.", missing="not built"),
+        Promise("A dashboard, an exporter and alerts, safe against hostile names.", missing="not built"),
+        Promise("C11 orders beyond what x86 shows, by a checker of weak memory.", missing="no such checker is run"),
+    ),
+}
