@@ -116,7 +116,7 @@ static fs_because verdict(const fs_breaker *breaker, bool failed, uint32_t conse
     return FS_BECAUSE_NOTHING;
 }
 
-static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint32_t reopenings) {
+static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint64_t reopenings) {
     const fs_breaker_config *config = &breaker->config;
     if (config->reset_growth == 1.0 && config->reset_jitter == 0.0) return config->reset_timeout;
     double most = (double)config->reset_most;
@@ -129,25 +129,37 @@ static fs_ns wait_of(const fs_breaker *breaker, uint32_t generation, uint32_t re
 
 static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
 
-/* Store in *word the end of the wait, or the ramp, of the generation after `from`. Whoever swaps the gate from `from` has
+/* Store in *word what the generation after `from` begins with: the end of its wait, or its ramp, or how often it has
+ * reopened. The greater of two such is kept. Whoever swaps the gate from `from` has
  * done this before, or somebody else of the same mind has. Who was held up after looking at the gate changes nothing: an
  * opening in between has changed the word under him, and without one nobody reads it. False: the gate is another, and
  * must not be swapped even if it comes back. */
-static bool publish_end(fs_breaker *breaker, uint64_t *word, uint64_t from, fs_ns end) {
+static bool publish(fs_breaker *breaker, uint64_t *word, uint64_t from, uint64_t value) {
     uint32_t generation = fs_gate_generation(from) + 1;
-    uint64_t us = least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST);
-    uint64_t wanted = us << 16 | (generation & 0xffff);
+    uint64_t wanted = value << 16 | (generation & 0xffff);
     uint64_t held = fs_load_acquire(word);
-    while ((held & 0xffff) != (generation & 0xffff) || held >> 16 < us) {
+    while ((held & 0xffff) != (generation & 0xffff) || held >> 16 < value) {
         if (fs_breaker_gate(breaker) != from) return false;
         if (fs_cas(word, &held, wanted)) return true;
     }
     return true;
 }
 
+static bool publish_end(fs_breaker *breaker, uint64_t *word, uint64_t from, fs_ns end) {
+    return publish(breaker, word, from, least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST));
+}
+
+/* Say something of a generation in a word that is only shown, unless it tells of a newer one already. */
+static void say(uint32_t *word, uint32_t generation, uint32_t value) {
+    uint32_t held = fs_load_relaxed(word);
+    do
+        if ((int16_t)(uint16_t)((held >> 16) - generation) > 0) return;
+    while (!fs_cas(word, &held, generation << 16 | value));
+}
+
 static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t to, fs_because because,
                  uint32_t failures, fs_ns now) {
-    fs_store_relaxed(&breaker->because, (uint32_t)because);
+    say(&breaker->because, fs_gate_generation(to), (uint32_t)because);
     fs_store_relaxed(&breaker->changed, now);
     fs_decision decision = {
         .first = now, .generation = fs_gate_generation(to), .kind = FS_TRANSITION, .because = (uint8_t)because,
@@ -167,11 +179,20 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     bool ramps = because == FS_BECAUSE_RECOVERED && breaker->config.ramp != 0;
     uint64_t flags = (flags_of(from) & ~FS_GATE_RAMPING) | (ramps ? FS_GATE_RAMPING : 0);
     uint64_t to = gate_of(generation, count, flags, state);
-    uint32_t reopenings = fs_load_relaxed(&breaker->reopenings) + (because == FS_BECAUSE_PROBE_FAILED);
+    bool afresh = fs_gate_state(from) == FS_CLOSED_STATE;
+    uint64_t reopenings = 0;
+    if (state == FS_OPEN && !afresh) {
+        /* Another probe that failed may have counted this reopening already. */
+        uint64_t held = fs_load_acquire(&breaker->reopenings);
+        bool counted = (held & 0xffff) == (generation & 0xffff);
+        reopenings = (held >> 16) + (because == FS_BECAUSE_PROBE_FAILED && !counted);
+    }
     bool published = true;
-    if (state == FS_OPEN)
+    if (state == FS_OPEN || afresh) /* whoever leaves CLOSED is of the same mind */
+        published = publish(breaker, &breaker->reopenings, from, reopenings);
+    if (published && state == FS_OPEN)
         published = publish_end(breaker, &breaker->until, from, fs_ns_add(now, wait_of(breaker, generation, reopenings)));
-    if (ramps) published = publish_end(breaker, &breaker->ramped, from, fs_ns_add(now, breaker->config.ramp));
+    if (published && ramps) published = publish_end(breaker, &breaker->ramped, from, fs_ns_add(now, breaker->config.ramp));
     if (!published) {
         *gate = fs_breaker_gate(breaker);
         return false;
@@ -179,9 +200,8 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     /* Before the gate, so that the first outcome after it meets fresh windows. While not CLOSED nobody reads them. */
     if (state == FS_CLOSED_STATE) restart_windows(breaker);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
-    if (state == FS_OPEN) fs_store_relaxed(&breaker->reopenings, reopenings);
-    if (state == FS_OPEN && because != FS_BECAUSE_PROBE_FAILED) fs_store_relaxed(&breaker->failures, count);
-    if (state == FS_CLOSED_STATE) fs_store_relaxed(&breaker->reopenings, 0);
+    if (state == FS_OPEN)
+        say(&breaker->failures, generation, because == FS_BECAUSE_PROBE_FAILED ? fs_breaker_failures(breaker) : count);
     tell(breaker, change, from, to, because, count, now);
     return true;
 }
@@ -437,7 +457,7 @@ void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *st
     uint64_t gate = fs_breaker_gate(breaker);
     *status = (fs_breaker_status){
         .state = fs_gate_state(gate),
-        .because = (fs_because)fs_load_relaxed(&breaker->because),
+        .because = fs_breaker_because(breaker),
         .generation = fs_gate_generation(gate),
         .retry_after = fs_breaker_retry_after(breaker, now),
         .changed = fs_load_relaxed(&breaker->changed),
@@ -446,7 +466,7 @@ void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *st
     bool refuses = status->state == FS_OPEN || status->state == FS_HALF_OPEN || status->state == FS_FORCED_OPEN;
     if (refuses) status->share = 0;
     bool tripped = status->state == FS_OPEN || status->state == FS_HALF_OPEN;
-    status->failures = counting(gate) ? fs_gate_count(gate) : tripped ? fs_load_relaxed(&breaker->failures) : 0;
+    status->failures = counting(gate) ? fs_gate_count(gate) : tripped ? fs_breaker_failures(breaker) : 0;
     for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++)
         status->probes += !lease_over(fs_load_relaxed(&breaker->lease[slot]), now);
     window_totals(breaker, now, &status->totals);

@@ -70,7 +70,9 @@ void fs_slices_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
 }
 
 /* A reader that keeps meeting turns gives up on a perfect answer: each takes a microsecond, and slices last seconds. */
+#ifndef FS_READS_MOST
 #define FS_READS_MOST 64
+#endif
 
 void fs_slices_recent(const fs_slices *window, fs_ns now, fs_totals *totals) {
     fs_totals sum = {0};

@@ -406,7 +406,7 @@ PyObject *fs_guard_failed(fs_guard *guard, int mode, fs_permit permit, fs_ns too
 static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs_permit permit, fs_ns now) {
     fs_decision decision = {
         .first = now, .operation = guard->series->name, .generation = fs_gate_generation(gate),
-        .kind = permit == FS_NO_ROOM ? FS_LIMIT : FS_REFUSAL, .because = (uint8_t)fs_load_relaxed(&breaker->because),
+        .kind = permit == FS_NO_ROOM ? FS_LIMIT : FS_REFUSAL, .because = (uint8_t)fs_breaker_because(breaker),
         .state = (uint8_t)fs_gate_state(gate),
     };
     if (permit == FS_TOO_LATE) {

@@ -39,9 +39,9 @@ static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
     fs_numbers numbers = {
         .when = now,
         .generation = fs_gate_generation(gate),
-        .failures = fs_load_relaxed(&breaker->failures),
+        .failures = fs_breaker_failures(breaker),
         .state = (uint8_t)fs_gate_state(gate),
-        .because = (uint8_t)fs_load_relaxed(&breaker->because),
+        .because = (uint8_t)fs_breaker_because(breaker),
         .limited = permit == FS_NO_ROOM,
         .late = permit == FS_TOO_LATE,
     };

@@ -39,7 +39,9 @@
  *
  *          The end of a wait is a word of its own, {tag of its generation, microseconds}, stored before the gate that
  *          it belongs to: whoever sees OPEN sees its wait, whoever dies in between harms nobody. So is the end of a
- *          ramp, in another word: who tries to open a ramping breaker, and is outrun, has stored his wait by then.
+ *          ramp, in another word: who tries to open a ramping breaker, and is outrun, has stored his wait by then. And so is
+ *          the number of reopenings, which the next wait grows with. What is only shown (why, how many failures) is said after
+ *          the gate, each with its generation: who was held up there does not speak over who came later.
  *
  *          A health check may keep the probes to itself: for `reserved` after the wait only fs_breaker_probe is admitted.
  *          The reservation lapses by itself, so a checker that died holds nothing up.
@@ -112,13 +114,12 @@ typedef struct {
     fs_block block;
     uint64_t gate;
     uint64_t until;                      /* end of the wait: {microseconds:48, generation:16} */
-    uint32_t reopenings;                 /* consecutive, from HALF_OPEN */
-    uint32_t because;                    /* fs_because of the last change */
+    uint64_t reopenings;                 /* consecutive, from HALF_OPEN: {number:48, generation:16}, as the wait */
     fs_ns changed;                       /* when */
     fs_span series;                      /* first series that reports here, 0: none */
     uint32_t nonce;
-    uint32_t failures;                   /* consecutive ones when it last opened from CLOSED */
-    uint32_t unused;
+    uint32_t failures;                   /* consecutive ones when it last opened from CLOSED: {generation:16, number:16} */
+    uint32_t because;                    /* of the last change: {generation:16, unused:8, fs_because:8} */
     uint64_t share;                      /* that an operator lets go, while LIMITED */
     uint64_t dial;
     fs_ns reserved;
@@ -175,6 +176,14 @@ fs_status fs_breaker_check(const fs_breaker_config *config);
 
 /* Let a series report here, for the rates. */
 void fs_breaker_adopt(fs_breaker *breaker, fs_series *series);
+
+/* Why it changed last, and how many failures in a row opened it last. */
+static inline fs_because fs_breaker_because(const fs_breaker *breaker) {
+    return (fs_because)(fs_load_relaxed(&breaker->because) & 0xff);
+}
+static inline uint32_t fs_breaker_failures(const fs_breaker *breaker) {
+    return fs_load_relaxed(&breaker->failures) & FS_COUNT_MOST;
+}
 
 static inline bool fs_permit_granted(fs_permit permit) { return permit & 1; }
 
