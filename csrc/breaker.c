@@ -60,7 +60,7 @@ void fs_breaker_adopt(fs_breaker *breaker, fs_series *series) {
     fs_span head = fs_load_acquire(&breaker->series);
     do {
         fs_series *first = head ? (fs_series *)fs_arena_follow(breaker, head) : NULL;
-        series->next = first ? fs_arena_span(&series->block, &first->block) : 0;
+        fs_store_relaxed(&series->next, first ? fs_arena_span(&series->block, &first->block) : 0);
     } while (!fs_cas(&breaker->series, &head, fs_arena_span(&breaker->block, &series->block)));
 }
 
@@ -137,7 +137,7 @@ static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
 static bool publish(fs_breaker *breaker, uint64_t *word, uint64_t from, uint64_t value) {
     uint32_t generation = fs_gate_generation(from) + 1;
     uint64_t wanted = value << 16 | (generation & 0xffff);
-    uint64_t held = fs_load_acquire(word);
+    uint64_t held = fs_load_relaxed(word);
     while ((held & 0xffff) != (generation & 0xffff) || held >> 16 < value) {
         if (fs_breaker_gate(breaker) != from) return false;
         if (fs_cas(word, &held, wanted)) return true;
@@ -166,7 +166,7 @@ static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t
         .state = (uint8_t)fs_gate_state(to), .detail = (uint8_t)fs_gate_state(from),
     };
     if (fs_gate_state(to) == FS_OPEN)
-        decision.number = (double)since(until_ns(fs_load_acquire(&breaker->until)), now) / 1e9;
+        decision.number = (double)since(until_ns(fs_load_relaxed(&breaker->until)), now) / 1e9;
     fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
     *change = (fs_change){fs_gate_state(from), fs_gate_state(to), because, fs_gate_generation(to), failures};
 }
@@ -183,7 +183,7 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     uint64_t reopenings = 0;
     if (state == FS_OPEN && !afresh) {
         /* Another probe that failed may have counted this reopening already. */
-        uint64_t held = fs_load_acquire(&breaker->reopenings);
+        uint64_t held = fs_load_relaxed(&breaker->reopenings);
         bool counted = (held & 0xffff) == (generation & 0xffff);
         reopenings = (held >> 16) + (because == FS_BECAUSE_PROBE_FAILED && !counted);
     }

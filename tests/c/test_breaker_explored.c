@@ -17,7 +17,7 @@ static void noted(const fs_decision *decision);
 #include "breaker_table.h"
 
 typedef enum {
-    END = 0, SUCCEED, FAIL, IGNORE, HANG, TWICE, CLOSE, FORCE, DISABLE, OBSERVE, HALVE, UNLIMIT, TICK, LAPSE,
+    END = 0, SUCCEED, FAIL, IGNORE, HANG, TWICE, CLOSE, FORCE, DISABLE, OBSERVE, HALVE, UNLIMIT, TICK, LAPSE, ADOPT,
 } action;
 
 #define ACTIONS_MOST 6
@@ -26,6 +26,7 @@ typedef enum {
 static fs_breaker *under;
 static const action (*script)[ACTIONS_MOST];
 static fs_breaker_config settings;
+static fs_series *series_of[EXPLORER_THREADS];
 
 /* What the test keeps of the past. */
 static struct {
@@ -41,6 +42,7 @@ static struct {
     uint8_t state[GENERATIONS_MOST];     /* of each generation */
     uint8_t because;
     uint8_t hung;
+    uint8_t adopted;
     uint8_t halved, unlimited;           /* operators who have said so */
     uint8_t wanted[EXPLORER_THREADS];    /* what an operator forces */
 } past;
@@ -214,6 +216,10 @@ static void act(int thread, action what, uint64_t place) {
     case UNLIMIT: limit_to(thread, FS_ALL); return;
     case TICK: past.clock += settings.reset_timeout + LEASE_UNIT; return;
     case LAPSE: past.clock += settings.lease + LEASE_UNIT; return;
+    case ADOPT:
+        fs_breaker_adopt(under, series_of[thread]);
+        past.adopted++;
+        return;
     case END: return;
     }
 }
@@ -256,6 +262,9 @@ static void ended(void) {
     uint32_t generation_now = current(), all = ((UINT32_C(1) << generation_now) - 1) << 1 & ~UINT32_C(3);
     EX_CHECK(past.told == all && past.recorded == all);
     for (uint32_t slot = 0; slot < FS_PROBES_MOST && !past.hung; slot++) EX_CHECK(under->lease[slot] == 0);
+    uint32_t reporting = 0;
+    for (const fs_series *s = first_series(under); s; s = next_series(s)) reporting++;
+    EX_CHECK(reporting == past.adopted);
     bool limited = fs_breaker_gate(under) & FS_GATE_LIMITED;
     EX_CHECK(!limited || (past.halved && under->share == FS_ALL / 2));
     if (past.halved && !past.unlimited) EX_CHECK(limited);
@@ -310,6 +319,7 @@ static void explore(const plan *of, bool weak) {
     }
     under = made(settings);
     script = of->script;
+    for (int t = 0; t < EXPLORER_THREADS; t++) series_of[t] = fs_series_take(arena, SECOND, START);
     memset(&past, 0, sizeof past);
     past.clock = START;
     past.state[1] = FS_CLOSED_STATE;
@@ -369,6 +379,7 @@ static const plan plans[] = {
     {"metrics only, then closed", FS_METRICS_ONLY, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {CLOSE}}, 0, SHALLOW},
     {"limits amid transitions", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {HALVE}, {SUCCEED}}, 0, SHALLOW},
     {"limits against each other", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{HALVE, SUCCEED}, {UNLIMIT}}, 0, SHALLOW},
+    {"three series report to it", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{ADOPT}, {ADOPT}, {ADOPT}}, 0, SHALLOW},
     {"a recovery ramps", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{SUCCEED, SUCCEED}, {TICK, FAIL}}, 0, SHALLOW},
     {"waits grow and start again", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {TICK, SUCCEED}}, 2.0, SHALLOW},
     {"all at once", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{FAIL}, {SUCCEED, FAIL}, {CLOSE}}, 0, DEEP},
