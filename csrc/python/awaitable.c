@@ -342,7 +342,11 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
 
 /* It gave no value; an exception is set. */
 static PySendResult raised(fs_awaitable *a, PyObject **result) {
-    if (a->stage == RECOVERING) return done(a, NULL, result);
+    if (a->stage == RECOVERING) {
+        /* No memory, or an interrupt: it may not have come to settling. A permit given back already is nobody's. */
+        fs_breaker_ignore(fs_guard_breaker(a->guard), a->permit);
+        return done(a, NULL, result);
+    }
     if (FS_UNLIKELY(a->stage == QUEUED)) { /* cancelled, most likely: it never began */
         discard_queued(a);
         return done(a, NULL, result);

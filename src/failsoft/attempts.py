@@ -43,6 +43,13 @@ class IntegrationAttempt:
         self._settle(error, patient=False)
 
     def _settle(self, error: BaseException | None, *, patient: bool) -> None:
+        try:
+            self._count(error, patient)
+        except BaseException:  # no memory, or an interrupt: the permit at least goes back
+            self._guard._breaker.ignore(self._permit)
+            raise
+
+    def _count(self, error: BaseException | None, patient: bool) -> None:
         took = now_ns() - self._started
         if self._holds:
             self._guard._leave()
