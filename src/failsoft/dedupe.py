@@ -249,8 +249,18 @@ class Flights:
         if flight is not None and flight.mark in _around.get():
             return None
         if flight is None or flight.abandoned or (flight.task is not None and flight.task.done()):
-            flight = table[key] = AsyncFlight()
-            self._start(_whole(guard, mode, arguments, begun, flight.mark), flight, loop, table, key)
+            flight = AsyncFlight()
+            whole = _whole(guard, mode, arguments, begun, flight.mark)
+            try:
+                table[key] = flight
+                self._start(whole, flight, loop, table, key)
+            except BaseException:  # nobody may wait for what will never land
+                self._forget(flight, loop, table, key)
+                if flight.task is None:
+                    whole.close()
+                else:
+                    flight.task.cancel()
+                raise
         else:
             guard._recovery.record.note(DEDUPLICATED)
             if begun is not None:
@@ -265,24 +275,21 @@ class Flights:
         table: dict[Hashable, AsyncFlight],
         key: Hashable,
     ) -> None:
-        def forget() -> None:
-            self._aloft.discard(flight)
-            _take_out(table, key, flight)
-            if not table and self._async.get(loop) is table:
-                del self._async[loop]
-
         def landed(task: Task[Any]) -> None:
-            forget()
+            self._forget(flight, loop, table, key)
             flight.land(task)
 
         self._aloft.add(flight)
-        try:
-            flight.task = loop.create_task(whole)
-        except BaseException:
-            forget()
-            whole.close()
-            raise
+        flight.task = loop.create_task(whole)
         flight.task.add_done_callback(landed)
+
+    def _forget(
+        self, flight: AsyncFlight, loop: AbstractEventLoop, table: dict[Hashable, AsyncFlight], key: Hashable
+    ) -> None:
+        self._aloft.discard(flight)
+        _take_out(table, key, flight)
+        if not table and self._async.get(loop) is table:
+            del self._async[loop]
 
     def _drop_closed_loops(self) -> None:
         """What a loop has left behind that was closed with tasks pending."""
