@@ -241,7 +241,7 @@ static PyObject *expired(fs_awaitable *a, PyObject *exception) {
     a->expiry.fired = false;
     PyObject *instead = PyObject_CallMethod(a->guard->recovery, "expired", "OiOd", task, (int)a->expiry.cancelling,
                                             exception ? exception : Py_None, given);
-    if (!instead) PyErr_WriteUnraisable(a->guard->recovery);
+    if (!instead) fs_report_and_clear(a->guard->recovery);
     Py_DECREF(task);
     if (instead == Py_None) Py_CLEAR(instead);
     return instead;
