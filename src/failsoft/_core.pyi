@@ -582,6 +582,9 @@ def set_refusal_errors(
 def hear_refusals(heard: bool) -> None:
     """Whether each refusal is to be told to its recovery, for somebody wants the event."""
 
+def in_turn(lock: Any, work: Callable[[], _T]) -> _T | None:
+    """What `work()` gives, called with the lock held; None without a call where somebody holds it."""
+
 def now_ns() -> int:
     """CLOCK_MONOTONIC in nanoseconds, or the fake clock."""
 

@@ -722,6 +722,19 @@ def hear_refusals(bint heard):
     fs_refusals_heard = heard
 
 
+def in_turn(lock, work):
+    """What `work()` gives, called with the lock held; None without a call where somebody holds it.
+
+    Compiled, since between two steps of Python an interrupt may strike, and the lock would stay taken.
+    """
+    if not lock.acquire(False):
+        return None
+    try:
+        return work()
+    finally:
+        lock.release()
+
+
 def now_ns():
     """CLOCK_MONOTONIC in ns, or the fake clock."""
     return fs_now()

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 
-from ._core import hear_refusals
+from ._core import hear_refusals, in_turn
 from .config import CircuitState, ErrorCategory, FallbackType, IntegrationType
 from .forks import new_lock
 from .logs import complain, shown
@@ -246,12 +246,10 @@ def line_up(event: Event) -> None:
 def deliver() -> None:
     """Deliver what is in the queue, or leave it to the thread that is delivering."""
     flag = _delivering  # a listener may fork, and in the child the flag is another
-    while _queue and flag.acquire(blocking=False):
-        interrupted = False
-        try:
-            interrupted = _deliver()
-        finally:
-            flag.release()
+    while _queue:
+        interrupted = in_turn(flag, _deliver)
+        if interrupted is None:
+            return
         if interrupted:
             from _thread import interrupt_main
 
