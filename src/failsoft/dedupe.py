@@ -162,17 +162,22 @@ class Flights:
         key = self._key_of(guard, mode, args, kwargs)
         if key is None:
             return guard._once(mode, args, kwargs)
-        mine = Flight()
+        mine = flight = Flight()
         try:
-            flight = self._sync.setdefault(key, mine)
-        except Exception:  # arguments that cannot be compared
-            return guard._once(mode, args, kwargs)
-        try:
+            try:
+                flight = self._sync.setdefault(key, mine)
+            except Exception:  # arguments that cannot be compared
+                return guard._once(mode, args, kwargs)
             if flight is mine:
                 return self._lead(guard, mode, args, kwargs, key, mine)
             if flight.leader == mine.leader:
                 return guard._once(mode, args, kwargs)
             return self._follow(guard, mode, args, kwargs, key, flight)
+        except BaseException:
+            if flight is mine:  # an interrupt may have struck where nothing below could see to it
+                _take_out(self._sync, key, mine)
+                mine.land()
+            raise
         finally:
             del flight, mine  # or an exception would hold the frame that holds it
 
