@@ -217,6 +217,8 @@ class Case:
     def flights_out(self) -> int:
         guards = [ref() for one in self.integrations for ref in one._guards]
         flights = [guard._recovery.flights for guard in guards if guard is not None and guard._recovery.flights]
+        for each in flights:
+            each._drop_closed_loops()  # as the next call from a new one does
         return sum(len(each._sync) + sum(map(len, each._async.values())) + len(each._aloft) for each in flights)
 
     def check(self, *, leases_may_run: bool = False) -> int:
