@@ -115,7 +115,9 @@ def context_of(recovery: Recovery, arguments: Arguments) -> dict[str, object]:
     args, kwargs = arguments or ((), {})
     try:
         return dict(given(*args[recovery.skip :], **kwargs) if callable(given) else given)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return {"details_error": shown(repr, error)}
 
 

@@ -43,7 +43,9 @@ class _Registration:
         try:
             said = self.answer(error)  # type: ignore[operator]  # a category is not asked
             return None if said is None else ErrorCategory(said)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             self._complain(error)
             return None
 

@@ -313,7 +313,9 @@ class Flights:
                 made = (args, kinds, frozenset((name, type(value), value) for name, value in kwargs.items()))
             hash(made)
             return (mode, made)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             name, operation = guard._recovery.integration.name, guard._recovery.operation
             if self._key is not None and repeats_of((name, operation, "dedupe")) is not None:
                 complain("%s.%s: dedupe's key function %r gave nothing that tells a call", name, operation, self._key)

@@ -66,7 +66,9 @@ def failure(kind: tuple[object, ...], message: Callable[[], str], fields: Callab
         given = fields()
         extra = {**{name: given.get(name) for name in FIELDS}, "repeats": repeats}
         logger().warning("%s%s", message(), again, extra=extra)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         complain("a failure could not be logged: %r", kind)
 
 
@@ -74,7 +76,9 @@ def warn(message: str, *args: object) -> None:
     """Log a warning; nothing here raises."""
     try:
         logger().warning(message, *args)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         complain(message, *args)
 
 
@@ -82,7 +86,9 @@ def complain(message: str, *args: object) -> None:
     """Log, with the exception being handled, that code of the user has raised where it must not matter."""
     try:
         logger().exception(message, *args)
-    except Exception:  # a handler of the user's that raises, too
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a handler of the user's that raises, too
         return
 
 
