@@ -35,7 +35,7 @@ PyObject *fs_exception_take(void) {
     PyErr_Fetch(&type, &value, &traceback);
     if (!type) return NULL;
     PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback) PyException_SetTraceback(value, traceback);
+    PyException_SetTraceback(value, traceback ? traceback : Py_None); /* frames taken off by whoever raised stay off */
     Py_DECREF(type);
     Py_XDECREF(traceback);
     return value;
