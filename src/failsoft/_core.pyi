@@ -20,6 +20,7 @@ from .fallbacks import Fallback
 from .integrations import Integration
 
 _P = ParamSpec("_P")
+_Q = ParamSpec("_Q")  # what is left of a class's own _P when it is bound
 _R_co = TypeVar("_R_co", covariant=True)
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -269,7 +270,7 @@ class Guard(Generic[_P, _R_co]):
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
-    def __get__(self: Guard[Concatenate[_S, _P], _T], instance: _S, owner: type | None = None, /) -> Callable[_P, _T]: ...
+    def __get__(self: Guard[Concatenate[_S, _Q], _T], instance: _S, owner: type | None = None, /) -> Callable[_Q, _T]: ...
     def outcome(self, *args: _P.args, **kwargs: _P.kwargs) -> IntegrationResult[_R_co]:
         """Call, and answer with an IntegrationResult; never raises an Exception."""
     def metrics(self) -> OperationMetrics:
@@ -317,8 +318,8 @@ class AsyncGuard(Generic[_P, _R_co]):
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
     def __get__(
-        self: AsyncGuard[Concatenate[_S, _P], _T], instance: _S, owner: type | None = None, /
-    ) -> Callable[_P, Coroutine[Any, Any, _T]]: ...
+        self: AsyncGuard[Concatenate[_S, _Q], _T], instance: _S, owner: type | None = None, /
+    ) -> Callable[_Q, Coroutine[Any, Any, _T]]: ...
     def outcome(self, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, IntegrationResult[_R_co]]:
         """Call; awaited, it answers with an IntegrationResult and never raises an Exception."""
     def metrics(self) -> OperationMetrics:
