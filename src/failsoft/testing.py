@@ -160,6 +160,8 @@ class _Alarm:
 
 def _in_loop(loop: AbstractEventLoop, callback: Callable[[], None]) -> Callable[[], None]:
     def fire() -> None:
+        if loop.is_closed():  # it runs nothing any more
+            return
         if loop.is_running() and timers.running_loop() is not loop:
             loop.call_soon_threadsafe(callback)
         else:
