@@ -11,8 +11,10 @@ import functools
 import itertools
 import sys
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
+
+import pytest
 
 import failsoft
 from failsoft import CircuitState, Fallback, FallbackType, Integration, Registry, database_fallbacks, events, forks
@@ -254,6 +256,11 @@ class Case:
         self.integration.reset()
         if self.registry is not registries.default:
             self.registry.close()
+
+
+def some(kinds: Iterable[Any], *ordinary: Any) -> list[Any]:
+    """All of them for `parametrize`, those not named here among the deep tests."""
+    return [pytest.param(kind, marks=() if kind in ordinary else pytest.mark.deep) for kind in kinds]
 
 
 def is_free(lock: Any) -> bool:

@@ -35,7 +35,7 @@ def sweep(way: str, *kinds: str) -> dict[str, int]:
     return result
 
 
-@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("way", ["sync", pytest.param("async", marks=pytest.mark.deep)])
 def test_a_guard(way: str) -> None:
     assert sweep(way, "guard")["leased"] == 0
 

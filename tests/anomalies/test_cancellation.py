@@ -18,7 +18,7 @@ from failsoft import IntegrationResult
 from failsoft.testing import FakeClock
 
 from ..conftest import Score
-from .matrix import ASYNC, LEASE, OUTCOMES, Case, told
+from .matrix import ASYNC, LEASE, OUTCOMES, Case, some, told
 
 TURNS = 60
 """More than any of the calls takes."""
@@ -105,7 +105,7 @@ def test_a_cancellation_at_any_turn(kind: str, outcome: str, clock: FakeClock) -
 
 
 @pytest.mark.parametrize("delay", [0, 1, 2])
-@pytest.mark.parametrize("kind", list(ASYNC))
+@pytest.mark.parametrize("kind", some(ASYNC, "guard", "deduplicated", "block"))
 def test_a_cancellation_and_the_deadline_at_once(kind: str, delay: int, clock: FakeClock) -> None:
     """Whichever comes first, by up to two turns: who cancels from outside has the last word."""
     case = Case(kind, "success", clock, is_async=True)
@@ -134,7 +134,7 @@ def test_a_cancellation_at_any_turn_of_every_kind(clock: FakeClock, score: Score
 # ---- as in a group, under a timeout, and twice
 
 
-@pytest.mark.parametrize("kind", list(ASYNC))
+@pytest.mark.parametrize("kind", some(ASYNC, "falling back", "deduplicated"))
 def test_twice(kind: str, clock: FakeClock) -> None:
     """The second strikes while the first is being cleaned up after."""
     for turn in range(12):
@@ -160,7 +160,7 @@ def test_twice(kind: str, clock: FakeClock) -> None:
             case.close()
 
 
-@pytest.mark.parametrize("kind", list(ASYNC))
+@pytest.mark.parametrize("kind", some(ASYNC, "falling back", "deduplicated"))
 def test_in_a_group_whose_sibling_fails(kind: str, clock: FakeClock) -> None:
     case = Case(kind, "good probe", clock, is_async=True)
 
@@ -184,7 +184,7 @@ def test_in_a_group_whose_sibling_fails(kind: str, clock: FakeClock) -> None:
     case.close()
 
 
-@pytest.mark.parametrize("kind", list(ASYNC))
+@pytest.mark.parametrize("kind", some(ASYNC, "falling back", "deduplicated"))
 def test_closed_thrown_into_and_dropped_at_every_yield(kind: str, clock: FakeClock) -> None:
     """By hand, without a loop: what ends a coroutine from outside ends its hold on the breaker."""
     ends: dict[str, Callable[[Any], object]] = {

