@@ -27,9 +27,10 @@ SECOND = 1_000_000_000
 class End:
     """How one attempt ended: `payload` is the value, the exception, the Refusal, or (value, category) if judged."""
 
-    __slots__ = ("kind", "payload", "permit", "took")
+    __slots__ = ("category", "kind", "payload", "permit", "took")
 
     def __init__(self, kind: int, payload: Any, permit: int, took: int) -> None:
+        self.category: ErrorCategory | None = None  # once the exception has been classified
         self.kind = kind
         self.payload = payload
         self.permit = permit

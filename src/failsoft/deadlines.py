@@ -7,9 +7,10 @@ given the context, are bound by it for as long as they hold it. Guards look only
 from __future__ import annotations
 
 import math
+import os
 
 from . import expiry
-from ._core import Bound, bounds, limits, now_ns, remaining
+from ._core import Bound, bounds, limits, now_ns, remaining, set_frame
 from .answers import DEADLINE_PASSED
 from .config import LONGEST
 from .course import SECOND
@@ -124,6 +125,16 @@ def leave_block() -> None:
     """Let no deadline bind the rest of this task that its maker was under."""
     if bounds.get(None) is not None:
         bounds.set(Bound(_NEVER))
+
+
+def _in_child() -> None:
+    """A forked child is not what the callers around its making wait for: a worker may live long."""
+    set_frame(_NEVER)
+    leave_block()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class lifted_if_late:

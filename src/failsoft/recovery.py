@@ -120,15 +120,16 @@ class Recovery:
         self, guard: AnyGuard, mode: int, error: Exception, _: None, permit: int, took: int, arguments: Arguments
     ) -> Any:
         """The first attempt of a sync call raised."""
-        if mode == RAISE and not self.fallbacks and (why := self._final(error)) is not None:
+        end = End(FAILED, error, permit, took)
+        if mode == RAISE and not self.fallbacks and (why := self._final(end)) is not None:
             final = Final()
             final.attempts, final.error = 1, error
-            final.category = self._settle(guard, End(FAILED, error, permit, took))
+            final.category = self._settle(guard, end)
             if why and not guard._disabled:
                 self._give_up(final, why, _not_retried(final.category) if why == decisions.NOT_RETRYABLE else None)
             answers.log(self, final, arguments)
             return False, error
-        return self._run(guard, mode, End(FAILED, error, permit, took), arguments)
+        return self._run(guard, mode, end, arguments)
 
     def refused(
         self, guard: AnyGuard, mode: int, refusal: Refusal, _c: None, _p: int, _t: int, arguments: Arguments
@@ -359,12 +360,13 @@ class Recovery:
 
     # ---- the decisions
 
-    def _final(self, error: Exception) -> int | None:
+    def _final(self, end: End) -> int | None:
         """Why this failure of a first attempt cannot be retried at all, 0 where nothing ever is; None: it may be.
 
         A quick answer spares the whole course, in which `_wait` would come to the same.
         """
-        category = classify_error(error)
+        error: Exception = end.payload
+        category = end.category = classify_error(error)
         worth_it = retryable(self.policy, category, None) or retryable(self.policy, category, retry_after_of(error))
         if not worth_it:
             return decisions.NOT_RETRYABLE
@@ -374,7 +376,7 @@ class Recovery:
 
     def _settle(self, guard: AnyGuard, end: End) -> ErrorCategory:
         """Tell record and breaker how a failed attempt counts."""
-        category: ErrorCategory = end.payload[1] if end.kind == JUDGED else classify_error(end.payload)
+        category: ErrorCategory = end.payload[1] if end.kind == JUDGED else end.category or classify_error(end.payload)
         if category is ErrorCategory.TIMEOUT:
             self.record.note(TIMEOUTS)
         guard._settle(end.permit, self.outcome_of(category), end.took)

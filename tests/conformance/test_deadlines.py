@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -516,3 +517,20 @@ def test_a_late_fallback_may_open_a_block_of_its_own(make: Make, clock: FakeCloc
     guard = make().guard(down, fallbacks=[Fallback(FallbackType.CACHE, from_cache)])
     outer = make("outer", circuit_breaker={"timeout": 1.0}).guard(lambda: guard(), operation="outer")
     assert outer() == 5.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_starts_without_it(make: Make) -> None:
+    """A worker that is forked inside a call, or a block, outlives both."""
+    integration = make(circuit_breaker={"timeout": 0.01})
+
+    def fork() -> int:
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        good = remaining() is None and integration.guard(lambda: "value", operation="inner")() == "value"
+        os._exit(0 if good else 1)
+
+    with deadline(0.01):
+        assert integration.guard(fork)() == 0
