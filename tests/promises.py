@@ -44,7 +44,7 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         Promise(
             "A late answer never opens or closes a newer state.",
             ("c:breaker_explored", f"{PROPERTY}guard.py", f"{PROPERTY}breaker.py"),
-            ("each change is a row of the table", "all interleavings of the breaker"),
+            ("each change is a row of the table", "all interleavings of the breaker", "the core takes every row"),
         ),
         Promise(
             "A stampede at the end of a wait never lets more probes go than allowed.",
@@ -62,7 +62,7 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         Promise(
             "Rates are those of exactly the window; below the minimum of calls there is none.",
             (f"{PROPERTY}window.py", f"{PROPERTY}breaker.py", "c:window", "c:window_explored"),
-            ("all interleavings of the windows",),
+            ("all interleavings of the windows", "core and model agree"),
         ),
         Promise(
             "An open breaker always comes to probe, and a recovered dependency always ends closed.",
@@ -98,7 +98,7 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         Promise(
             "A listener, classifier, judge, fallback, key or log handler that raises changes nobody's result.",
             (f"{ANOMALIES}callbacks.py", f"{CONFORMANCE}events.py", f"{CONFORMANCE}hostile.py"),
-            ("what users' functions raise", "callbacks"),
+            (),
         ),
         Promise(
             "No lock of ours is held while code of users runs.",
@@ -138,6 +138,7 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         Promise(
             "Methods, partials, builtins and callable objects behave guarded as bare.",
             ("tests/differential", f"{CONFORMANCE}guard_sync.py"),
+            ("a guarded callable equals the bare one",),
             must=False,
         ),
         Promise(
@@ -162,7 +163,7 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         ),
         Promise(
             "Deadlines belong to one loop: several, in threads, closed and anew, on asyncio and uvloop.",
-            (f"{CONFORMANCE}deadline_queue.py", f"{ANOMALIES}processes.py"),
+            (f"{CONFORMANCE}deadline_queue.py", f"{ANOMALIES}loops.py"),
             must=False,
         ),
         Promise(
@@ -173,6 +174,12 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
             "Memory that runs out, at whatever allocation, gives the true result or a MemoryError.",
             (f"{ANOMALIES}allocations.py",),
             ("running out of memory",),
+        ),
+        Promise(
+            "What the tests of the core would not notice: mutants of it that none of them kills.",
+            ("c:breaker",),
+            ("mutants of the core",),
+            must=False,
         ),
         Promise("Calls leave no reference behind.", (f"{CONFORMANCE}leaks.py",)),
         Promise(
@@ -208,7 +215,8 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         ),
         Promise(
             "The timer wheel is never early, and late by a tick at most.",
-            ("c:wheel", f"{CONFORMANCE}deadline_queue.py"),
+            ("c:wheel", f"{CONFORMANCE}deadline_queue.py", f"{ANOMALIES}loops.py"),
+            ("deadlines are never early",),
         ),
     ),
     "Load and ecology": (

@@ -19,6 +19,7 @@ from failsoft._core import NO_ROOM, REASONS, STATES
 from failsoft.decisions import CAPACITY, TRANSITION
 from failsoft.testing import FakeClock
 
+from ..conftest import Score
 from ..reference import breaker as model
 from ..reference.degraded import Ramp
 from ..reference.window import TimeWindow, nanoseconds
@@ -92,6 +93,8 @@ class Pair:
         getattr(self.model, order)()
 
     def compare(self) -> None:
+        global compared
+        compared += 1
         assert str(self.breaker.state) == self.model.state
         assert self.breaker.capacity == pytest.approx(self.model.share(self.now) / 2**32, abs=1e-9)
         status_matches(self.breaker.status(), self.model, self.now, self.first_generation)
@@ -311,6 +314,9 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 DEEP = os.environ.get("FAILSOFT_DEEP") == "1"
+compared = 0
+"""Steps after which core and model were looked at."""
+
 MOST_EXAMPLES = (4 if DEEP else 1) * settings().max_examples  # the breaker is what everything else stands on
 
 TestBreaker = BreakerMachine.TestCase
@@ -452,3 +458,9 @@ def test_idle_for_ages_then_one_call() -> None:
             pair.compare()
         finally:
             pair.close()
+
+
+def test_that_was_many_steps(score: Score) -> None:
+    """Last in its file: how often core and model were compared until here."""
+    score("core and model agree", "differences", 0, f"{compared} steps")
+    assert compared > 0
