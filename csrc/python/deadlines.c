@@ -282,25 +282,29 @@ static PyObject *referent(PyObject *reference) {
     return found;
 }
 
-static void call_off(fs_deadlines *queue) {
-    if (!queue->timer) return;
-    PyObject *timer = referent(queue->timer);
+/* Steals the reference to a timer, NULL for none. */
+static void call_off(PyObject *reference) {
+    if (!reference) return;
+    PyObject *timer = referent(reference);
     PyObject *done = timer ? PyObject_CallMethod(timer, "cancel", NULL) : NULL;
     if (timer && !done) PyErr_WriteUnraisable(timer);
     Py_XDECREF(done);
     Py_XDECREF(timer);
-    Py_CLEAR(queue->timer);
+    Py_DECREF(reference);
 }
 
-/* Let the loop's timer go off at a tick, and no more at the one it was set for. */
+/* Let the loop's timer go off at a tick, and no more at the one it was set for, which stays where there can be no other:
+ * other deadlines wait for it. */
 static int aim(fs_deadlines *queue, uint64_t tick) {
     fs_ticks now = fs_stamp(), due = tick << queue->shift;
     fs_ns when = fs_ns_add(fs_now(), due > now ? fs_ticks_to_ns(due - now) : 0);
-    call_off(queue);
     PyObject *timers = PyImport_ImportModule("failsoft.timers");
     PyObject *current = timers ? PyObject_GetAttrString(timers, "current") : NULL;
     Py_XDECREF(timers);
+    uint64_t aimed = queue->aimed;
+    PyObject *before = queue->timer;
     queue->aimed = tick;
+    queue->timer = NULL;
     PyObject *timer = current ? PyObject_CallMethod(current, "alarm", "OKO", queue->loop, (unsigned long long)when,
                                                     queue->fire)
                               : NULL;
@@ -308,9 +312,11 @@ static int aim(fs_deadlines *queue, uint64_t tick) {
     PyObject *reference = timer ? PyWeakref_NewRef(timer, NULL) : NULL;
     Py_XDECREF(timer);
     if (!reference) {
-        queue->aimed = FS_NO_TICK;
+        queue->aimed = aimed;
+        Py_XSETREF(queue->timer, before);
         return -1;
     }
+    call_off(before);
     if (queue->aimed == tick && !queue->timer)
         queue->timer = reference;
     else
@@ -353,6 +359,7 @@ static int hang_up(fs_deadline *deadline, fs_deadlines *queue, fs_ticks now, fs_
     if (FS_UNLIKELY(due <= now)) tick = now >> queue->shift; /* over already: in the next turn of the loop */
     uint64_t look = fs_wheel_arm(&queue->wheel, &deadline->node, tick);
     deadline->queue = queue;
+    if (FS_UNLIKELY(queue->aimed == FS_NO_TICK)) look = fs_wheel_next(&queue->wheel); /* some may have no timer */
     bool earlier = look < queue->aimed;
     fs_deadlines_unlock(queue);
     return FS_UNLIKELY(earlier) ? aim(queue, look) : 0;
