@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -69,6 +70,60 @@ def test_a_loop_closed_with_deadlines_pending_and_a_new_one_at_its_address(integ
         return time.monotonic() - begun
 
     assert 0.019 <= asyncio.run(main()) < 5.0
+
+
+@pytest.mark.parametrize("when", ["aimed nearer", "aimed anew"])
+def test_a_timer_that_cannot_be_set_takes_no_other_deadline_along(
+    integration: Integration, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for an earlier timer: that call fails, and those that waited already are cancelled in time."""
+    far, near = (
+        hanging(
+            integration._registry.integration(
+                name, "database", circuit_breaker={"timeout": seconds}, retry_policy={"max_retries": 0}
+            )
+        )
+        for name, seconds in (("far", 5.0), ("near", 1.0))
+    )
+    real = FakeClock.alarm
+    fails = 0
+
+    def alarm(self: FakeClock, *given: Any) -> Any:
+        nonlocal fails
+        if fails:
+            fails -= 1
+            raise MemoryError
+        return real(self, *given)
+
+    async def main() -> None:
+        nonlocal fails
+        with FakeClock() as clock:
+            task = asyncio.ensure_future(far())
+            if when == "aimed anew":
+                other = asyncio.ensure_future(near())
+                await asyncio.sleep(0)
+                fails = 1
+                with contextlib.suppress(MemoryError):
+                    clock.advance(1.0)
+                assert await near(0.0) == "value"  # sees to the others, too
+                clock.advance(1.0)
+                with pytest.raises(IntegrationTimeoutError):
+                    await asyncio.wait_for(other, 5.0)
+            else:
+                await asyncio.sleep(0)
+                fails = 1
+                with pytest.raises(MemoryError):
+                    await near()
+            clock.advance(5.0)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            done = task.done()
+            task.cancel()
+            assert done
+            assert isinstance(task.exception(), IntegrationTimeoutError)
+
+    monkeypatch.setattr(FakeClock, "alarm", alarm)
+    asyncio.run(main())
 
 
 def test_nested_and_interleaved_loops_of_one_thread(integration: Integration) -> None:
