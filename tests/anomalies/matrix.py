@@ -25,6 +25,9 @@ from failsoft.testing import FakeClock
 LEASE, WAIT = 30.0, 60.0
 """Seconds that a probe may take, and that the breaker stays open."""
 
+MOMENT = 1e-4
+"""Waits and leases end on whole microseconds, or tens of them."""
+
 
 class Gone(ConnectionError):
     """What the dependency raises: retried, and counted as a failure."""
@@ -203,7 +206,7 @@ class Case:
                 for _ in range(3):
                     one.breaker.failure(one.breaker.acquire())
                 assert one.breaker.state is CircuitState.OPEN
-            self.clock.advance(WAIT)
+            self.clock.advance(WAIT + MOMENT)
         self.script = {
             "failure": [Gone("2"), Gone("1")],
             "bad probe": [Gone("2"), Gone("1")],
@@ -230,7 +233,7 @@ class Case:
         if not leases_may_run:
             assert leased == 0, f"{leased} permits were not given back"
         if leased:
-            self.clock.advance(LEASE)
+            self.clock.advance(LEASE + MOMENT)
         assert self.flights_out() == 0, "a shared call is still under way"
         assert not events._delivering.locked(), "nobody can deliver events any more"
         assert all(map(is_free, tuple(forks._locks))), "a lock of ours is held"
@@ -243,7 +246,7 @@ class Case:
             if one.breaker.state is CircuitState.FORCED_OPEN:
                 one.reset()
             if one.breaker.state is CircuitState.OPEN:
-                self.clock.advance(WAIT)
+                self.clock.advance(WAIT + MOMENT)
         for _ in range(2):
             answer = self.call()
             if self.is_async:
