@@ -46,6 +46,7 @@ void fs_limiter_refresh(fs_limiter *limiter, fs_ticks stamp) {
 
 bool fs_limiter_take_slow(fs_limiter *limiter, fs_ticks stamp, uint64_t n) {
     fs_limiter_refresh(limiter, stamp);
+    if (n > fs_load_relaxed(&limiter->burst)) return false; /* n intervals may be more than a word holds */
     return fs_limiter_take(limiter, stamp, n);
 }
 

@@ -21,7 +21,10 @@ static void look(fs_load *load, uint32_t flag, bool on) {
 }
 
 static uint64_t share_now(fs_load *load, fs_breaker *breaker, fs_ns now) {
-    if (load->throttle.ratio == 0.0) return FS_ALL;
+    if (load->throttle.ratio == 0.0) {
+        look(load, FS_LOOK_THROTTLING, false);
+        return FS_ALL;
+    }
     fs_breaker_status status;
     fs_breaker_read(breaker, now, &status);
     bool watched = status.state == FS_CLOSED_STATE || status.state == FS_METRICS_ONLY;
@@ -36,11 +39,13 @@ void fs_load_failed(fs_load *load, fs_breaker *breaker, fs_ns now) { share_now(l
 uint64_t fs_load_admit(fs_load *load, fs_breaker *breaker, uint64_t n, bool probe, bool queue, fs_ns now, fs_ticks stamp) {
     uint32_t seen = fs_load_relaxed(&load->look);
     bool behind = !queue && (seen & FS_LOOK_QUEUED);
-    if (!queue && !probe && (seen & FS_LOOK_THROTTLING) && share_now(load, breaker, now) < FS_ALL &&
-        !fs_throttle_admits(&load->throttle, now))
-        return FS_THROTTLED;
-    if (!fs_limiter_take_slow(&load->limiter, stamp, n)) return FS_RATE_LIMITED;
-    if (!behind && fs_bulkhead_enter(&load->bulkhead)) return 0;
+    bool asked = !queue && !probe && (seen & FS_LOOK_THROTTLING);
+    uint64_t share = asked ? share_now(load, breaker, now) : FS_ALL;
+    if (share < FS_ALL && !fs_throttle_admits(&load->throttle, now)) return FS_THROTTLED;
+    bool taken = fs_limiter_take_slow(&load->limiter, stamp, n);
+    if (taken && !behind && fs_bulkhead_enter(&load->bulkhead)) return 0;
+    if (share < FS_ALL) fs_dial_take_back(&load->throttle.dial, share);
+    if (!taken) return FS_RATE_LIMITED;
     fs_limiter_give_back(&load->limiter, n);
     /* Behind others: what they wait for, or no longer have to. */
     bool full = fs_load_relaxed(&load->bulkhead.in_flight) >= fs_load_relaxed(&load->bulkhead.limit);

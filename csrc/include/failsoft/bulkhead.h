@@ -1,6 +1,7 @@
 /* bulkhead.h - at most so many calls at a time.
  *
- * What:    a count of the calls under way, and a limit. Who enters leaves once, whatever happened in between.
+ * What:    a count of the calls under way, and a limit. Who enters leaves once, whatever happened in between. A forked
+ *          child counts from 0 again, and calls that forked leave there too: so the count stays at 0 then.
  * States:  none but the count. It may be above the limit after that was lowered: then nobody enters until enough have
  *          left. A limit of FS_UNBOUNDED: everybody enters, and is counted.
  * Units:   calls.
@@ -35,10 +36,12 @@ static inline bool fs_bulkhead_enter(fs_bulkhead *bulkhead) {
 }
 
 static inline void fs_bulkhead_leave(fs_bulkhead *bulkhead) {
+    uint32_t in_flight = fs_load_relaxed(&bulkhead->in_flight);
 #if FS_MANY_WRITERS
-    __atomic_fetch_sub(&bulkhead->in_flight, 1, __ATOMIC_SEQ_CST);
+    while (in_flight && !__atomic_compare_exchange_n(&bulkhead->in_flight, &in_flight, in_flight - 1, true,
+                                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {}
 #else
-    fs_store_relaxed(&bulkhead->in_flight, fs_load_relaxed(&bulkhead->in_flight) - 1);
+    fs_store_relaxed(&bulkhead->in_flight, in_flight - (in_flight != 0));
 #endif
 }
 

@@ -52,9 +52,10 @@ typedef struct {
 /* A call may go, and is in. False: see fs_load_admit. */
 static inline bool fs_load_enter(fs_load *load, fs_ticks stamp) {
     if (FS_UNLIKELY(fs_load_relaxed(&load->look) != 0)) return false;
-    if (FS_UNLIKELY(!fs_bulkhead_enter(&load->bulkhead))) return false;
-    if (FS_LIKELY(fs_limiter_take(&load->limiter, stamp, 1))) return true;
-    fs_bulkhead_leave(&load->bulkhead);
+    /* The place last: who takes one and gives it back would have to tell whoever has found none meanwhile. */
+    if (FS_UNLIKELY(!fs_limiter_take(&load->limiter, stamp, 1))) return false;
+    if (FS_LIKELY(fs_bulkhead_enter(&load->bulkhead))) return true;
+    fs_limiter_give_back(&load->limiter, 1);
     return false;
 }
 
