@@ -228,7 +228,7 @@ static bool first_suspension(fs_awaitable *a, PyObject *yielded) {
     a->tracked = true;
     if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return true;
     fs_armed_as armed = fs_deadline_arm(&a->expiry, a->start, a->deadline, yielded);
-    if (FS_UNLIKELY(armed == FS_NOT_ARMED)) PyErr_WriteUnraisable(a->guard->recovery); /* and then it goes on unbounded */
+    if (FS_UNLIKELY(armed == FS_NOT_ARMED)) fs_report_and_clear(a->guard->recovery); /* and then it goes on unbounded */
     return armed != FS_UNSUPPORTED;
 }
 
@@ -250,6 +250,7 @@ static PyObject *expired(fs_awaitable *a, PyObject *exception) {
 static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result);
 static PySendResult raised(fs_awaitable *a, PyObject **result);
 static PySendResult let_in(fs_awaitable *a, PyObject *code, PyObject **result);
+static PySendResult not_waited(fs_awaitable *a, PyObject **result);
 
 /* Go on with a coroutine of recovery's. Steals it. */
 static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **result) {
@@ -318,9 +319,9 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
         return done(a, raises ? fs_guard_unpack(value) : value, result);
     }
     if (FS_UNLIKELY(a->stage == QUEUED)) return let_in(a, value, result);
+    fs_ticks stamp = fs_stamp();
     if (FS_UNLIKELY(fs_deadline_disarm(&a->expiry))) Py_XDECREF(expired(a, NULL)); /* it came too late to matter */
     leave(a);
-    fs_ticks stamp = fs_stamp();
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
     fs_histogram *histogram = fs_guard_histogram(guard);
 #if FS_MANY_WRITERS
@@ -351,8 +352,8 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
         discard_queued(a);
         return done(a, NULL, result);
     }
-    leave(a);
     fs_ticks stamp = fs_stamp();
+    leave(a);
     fs_ns took = fs_ticks_to_ns(stamp - a->start);
     PyObject *exception = fs_exception_raised();
     PyObject *instead = fs_deadline_disarm(&a->expiry) ? expired(a, exception) : NULL;
@@ -385,7 +386,10 @@ static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
     a->running = false;
     if (FS_UNLIKELY(a->nested)) Py_LeaveRecursiveCall();
     if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
-    if (status == PYGEN_ERROR) return raised(a, result);
+    if (status == PYGEN_ERROR) {
+        bool ours = FS_UNLIKELY(a->stage == QUEUED) && PyErr_ExceptionMatches(PyExc_Exception);
+        return ours ? not_waited(a, result) : raised(a, result);
+    }
     if (FS_LIKELY(a->suspended) || first_suspension(a, *result)) return PYGEN_NEXT;
     return unbounded(a, result);
 }
@@ -400,6 +404,14 @@ static PySendResult refused(fs_awaitable *a, fs_ns now, PyObject **result) {
     Py_XDECREF(arguments);
     bool final = !answer || !guard->has_fallbacks || fs_mode_of(a->mode) == FS_ATTEMPT;
     return final ? done(a, answer, result) : recover(a, answer, result);
+}
+
+/* The queue has raised of its own accord, which nobody has thrown into it: then there is no waiting for this call. */
+static PySendResult not_waited(fs_awaitable *a, PyObject **result) {
+    fs_report_and_clear(a->guard->recovery);
+    drive_this(a, a->queued);
+    a->queued = NULL;
+    return refused(a, fs_now(), result);
 }
 
 /* Go to the queue, and keep the user's coroutine for when we come out. */
@@ -426,7 +438,6 @@ static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status
     bool overdue = fs_guard_overdue(guard, &a->until);
     a->permit = overdue ? FS_TOO_LATE : fs_guard_admit(guard, &a->gate, &now);
     if (FS_UNLIKELY(overdue)) now = fs_now();
-    if (guard->disabled || !fs_gate_clear(a->gate)) a->limit = 0;
     bool waits = fs_permit_granted(a->permit) && fs_guard_enter_load(guard, 1, &a->permit, a->gate, &now, &a->load);
     if (fs_permit_granted(a->permit)) return true;
     *status = waits ? queue(a, now, result) : refused(a, now, result);
@@ -438,6 +449,7 @@ static void start(fs_awaitable *a) {
     fs_guard *guard = a->guard;
     fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
+    if (FS_UNLIKELY(!fs_gate_clear(a->gate) | guard->disabled)) a->limit = 0; /* the breaker has to hear of it */
     if (FS_UNLIKELY(a->until != FS_FOREVER)) {
         fs_ns now = fs_now();
         fs_ns left = a->until > now ? a->until - now : 0;

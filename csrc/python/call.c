@@ -167,7 +167,14 @@ fs_permit fs_guard_pass(fs_guard *guard, uint64_t n, fs_ns until, uint64_t *gate
 void fs_guard_wake(fs_guard *guard) {
     PyObject *passing = fs_exception_take();
     PyObject *done = PyObject_CallMethodNoArgs(guard->recovery, name_place_left);
-    if (!done) fs_report_and_clear(guard->recovery);
+    if (FS_UNLIKELY(!done)) {
+        /* An interrupt, most likely, in the middle of it: who waits must not have to wait for the next to leave. */
+        PyObject *why = fs_exception_take();
+        done = PyObject_CallMethodNoArgs(guard->recovery, name_place_left);
+        if (!done) fs_report_and_clear(guard->recovery);
+        fs_exception_put(why);
+        fs_report_and_clear(guard->recovery);
+    }
     Py_XDECREF(done);
     if (passing) fs_exception_put(passing);
 }
