@@ -377,7 +377,27 @@ static PyObject *guard_gate(PyObject *self, PyObject *arguments) {
     fs_permit permit = waited ? fs_guard_admit_waited(guard, n, held, &gate, &now) : fs_guard_admit(guard, &gate, &now);
     if (!waited && fs_permit_granted(permit)) waits = fs_guard_enter_load(guard, n, &permit, gate, &now, &held);
     bool holds = held && fs_permit_granted(permit);
-    return Py_BuildValue("(KNN)", (unsigned long long)permit, PyBool_FromLong(holds), PyBool_FromLong(waits));
+    PyObject *answer = Py_BuildValue("(KNN)", (unsigned long long)permit, PyBool_FromLong(holds), PyBool_FromLong(waits));
+    if (!answer && holds) fs_guard_leave(guard, held);
+    return answer;
+}
+
+/* The same for a block that waits in this thread, if need be: a permit. The block knows what it holds before anything
+ * else can happen. */
+static PyObject *guard_pass(PyObject *self, PyObject *arguments) {
+    fs_guard *guard = (fs_guard *)self;
+    PyObject *block;
+    unsigned long long n;
+    if (!PyArg_ParseTuple(arguments, "OK:_pass", &block, &n)) return NULL;
+    uint64_t gate;
+    fs_ns now;
+    fs_load *held;
+    fs_permit permit = fs_guard_pass(guard, n, FS_FOREVER, &gate, &now, &held);
+    if (!fs_permit_granted(permit) && PyErr_Occurred()) return NULL;
+    if (!held || PyObject_SetAttrString(block, "_holds", Py_True) == 0) return PyLong_FromUnsignedLongLong(permit);
+    fs_guard_leave(guard, held);
+    fs_breaker_ignore(fs_guard_breaker(guard), permit);
+    return NULL;
 }
 
 static PyObject *guard_leave(PyObject *self, PyObject *Py_UNUSED(ignored)) {
@@ -397,7 +417,7 @@ static PyObject *guard_record_many(PyObject *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "KIO:_record_many", &permit, &most, &values)) return NULL;
     Py_buffer view;
     if (PyObject_GetBuffer(values, &view, PyBUF_CONTIG_RO | PyBUF_FORMAT) < 0) return NULL;
-    bool fits = view.itemsize == 8 && view.format && strchr("ql", view.format[0]) && view.format[1] == 0;
+    bool fits = view.itemsize == 8 && view.format && (strcmp(view.format, "q") == 0 || strcmp(view.format, "l") == 0);
     Py_ssize_t count = fits ? view.len / 8 : 0;
     int64_t slow = -1;
     uint64_t sum = 0;
@@ -448,6 +468,7 @@ static PyMethodDef guard_methods[] = {
     {"_attempt", guard_attempt, METH_VARARGS, "_attempt($self, until, args, kwargs, /)\n--\n\nOne attempt, for recovery."},
     {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
     {"_gate", guard_gate, METH_VARARGS, "_gate($self, n, waited, /)\n--\n\nPass the gate, n calls at once."},
+    {"_pass", guard_pass, METH_VARARGS, "_pass($self, block, n, /)\n--\n\nPass the gate for a block, waiting if need be."},
     {"_leave", guard_leave, METH_NOARGS, "_leave($self, /)\n--\n\nGive the place back that `_gate` has given."},
     {"_refuse", guard_refuse, METH_O, "_refuse($self, permit, /)\n--\n\nA Refusal, counted and told."},
     {"_once", guard_once, METH_VARARGS, "_once($self, mode, args, kwargs, /)\n--\n\nA call past the de-duplication."},

@@ -42,6 +42,7 @@ cdef class Budget:
 
 cdef class Load:
     cdef Breaker breaker
+    cdef object __weakref__
 
 cdef class Dial:
     cdef uint64_t sum

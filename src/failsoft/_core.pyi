@@ -8,12 +8,14 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, f
 
 from typing_extensions import Buffer, disjoint_base
 
+from .attempts import Block
 from .batches import Batch
 from .breakers import CircuitBreaker
 from .config import CircuitBreakerConfig, ErrorCategory, FallbackType, IntegrationType, RetryBudget
 from .dedupe import Flights
 from .errors import CircuitOpenError, DegradedModeError, IntegrationError, IntegrationTimeoutError, LoadControlError
 from .metrics import OperationMetrics
+from .queues import Waiter
 from .recovery import Recovery
 from .registry import Registry
 from .fallbacks import Fallback
@@ -199,12 +201,14 @@ class Load:
         """Let so many calls be under way at a time; 0: any number."""
     def throttle(self, ratio: float, most: float, minimum: int, window: float) -> None:
         """Refuse what would most likely be refused; ratio 0.0: nothing."""
-    def admit(self, n: int) -> int:
-        """Out of the queue's head, with n tokens and a place: 0, or the code of what refused."""
+    def admit(self, waiter: Waiter) -> None:
+        """Let the first of the queue in, by its `code`, or say what it `lacks`."""
     def withdraw(self, n: int) -> None:
         """Give back what `admit` has given."""
     def queue(self, waiting: int) -> None:
         """So many wait now, and nobody may go before them."""
+    def forked(self) -> None:
+        """In a child, no call is under way."""
     def unaccepted(self) -> None:
         """An answer was no failure, and no acceptance: for the throttle."""
     def when(self, n: int) -> int:
@@ -286,6 +290,7 @@ class Guard(Generic[_P, _R_co]):
         self, permit: int, outcome: int, count: int, failed: int, slow: int, ns: int, /
     ) -> None: ...
     def _gate(self, n: int, waited: bool, /) -> tuple[int, bool, bool]: ...
+    def _pass(self, block: Block, n: int, /) -> int: ...
     def _leave(self, /) -> None: ...
     def _refuse(self, permit: int, /) -> Refusal: ...
     def _once(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...
@@ -335,6 +340,7 @@ class AsyncGuard(Generic[_P, _R_co]):
         self, permit: int, outcome: int, count: int, failed: int, slow: int, ns: int, /
     ) -> None: ...
     def _gate(self, n: int, waited: bool, /) -> tuple[int, bool, bool]: ...
+    def _pass(self, block: Block, n: int, /) -> int: ...
     def _leave(self, /) -> None: ...
     def _refuse(self, permit: int, /) -> Refusal: ...
     def _once(self, mode: int, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any: ...

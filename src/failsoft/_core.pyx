@@ -522,9 +522,20 @@ cdef class Load:
         fs_throttle_set(&self.breaker.load.throttle, ratio, most, minimum, to_ns(window))
         fs_load_failed(self.breaker.load, self.breaker.block, fs_now())
 
-    def admit(self, uint64_t n):
-        """Out of the queue's head, with n tokens and a place: 0, or the code of what refused."""
-        return fs_load_admit(self.breaker.load, self.breaker.block, n, False, True, fs_now(), fs_stamp())
+    def admit(self, waiter):
+        """Let the first of the queue in, by its `code`, or say what it `lacks`.
+
+        In one step, so that an interrupt comes before it or after, and a place is never nobody's.
+        """
+        if waiter.code >= 0:  # its wait has just ended otherwise
+            return
+        cdef uint64_t n = waiter.n
+        cdef uint64_t code = fs_load_admit(
+            self.breaker.load, self.breaker.block, n, False, True, fs_now(), fs_stamp())
+        if code == 0:
+            waiter.code = 0
+        else:
+            waiter.lacks = code
 
     def withdraw(self, uint64_t n):
         """Give back what `admit` has given."""
@@ -533,6 +544,13 @@ cdef class Load:
     def queue(self, uint32_t waiting):
         """So many wait now, and nobody may go before them."""
         fs_load_queue(self.breaker.load, waiting)
+
+    def forked(self):
+        """In a child, no call is under way: those of its parent's other threads never end here.
+
+        Those of the thread that forked do, and leave a count that does not go below nothing.
+        """
+        self.breaker.load.bulkhead.in_flight = 0
 
     def unaccepted(self):
         """An answer was no failure, and no acceptance: for the throttle."""

@@ -19,23 +19,66 @@ if TYPE_CHECKING:
     from .recovery import Recovery
 
 
-class IntegrationAttempt:
-    """One guarded attempt as a block, sync or async; used once."""
+class Block:
+    """A `with` or `async with` block behind the gate, used once: its permit, and its place until it ends."""
 
     __slots__ = ("_guard", "_holds", "_permit", "_started")
 
-    def __init__(self, guard: Guard[..., Any]) -> None:
+    def __init__(self, guard: AnyGuard) -> None:
         self._guard = guard
         self._permit = 0
         self._holds = False
         self._started = 0
 
-    def __enter__(self) -> None:
-        self._begin(pass_gate(self._guard, 1, self._permit))
+    def _enter(self, n: int) -> None:
+        """Pass the gate with n calls at once. Raises where it is refused."""
+        permit = TOO_LATE if self._is_late() else self._guard._pass(self, n)
+        self._begin(permit)
 
-    def _begin(self, passed: tuple[int, bool]) -> None:
-        self._permit, self._holds = passed
+    async def _enter_async(self, n: int) -> None:
+        """The same, awaited."""
+        if self._is_late():
+            self._begin(TOO_LATE)
+            return
+        guard = self._guard
+        permit, self._holds, waits = guard._gate(n, False)
+        if waits:
+            code = await guard._recovery.wait_async(n, permit & 0xFF, 0)
+            if code == 0:  # the breaker may have opened meanwhile
+                permit, self._holds, _ = guard._gate(n, True)
+            else:
+                permit = permit & ~0xFF | code
+        self._begin(permit)
+
+    def _is_late(self) -> bool:
+        if self._permit:
+            raise RuntimeError("a block can be entered once; ask for another one")
+        return not self._guard._disabled and _overdue()
+
+    def _begin(self, permit: int) -> None:
+        if not permit & 1:
+            raise self._guard._refuse(permit).error()
+        self._permit = permit
         self._started = now_ns()
+
+    def _leave(self) -> None:
+        if self._holds:
+            self._holds = False
+            self._guard._leave()
+
+    __del__ = _leave  # where an interrupt has come on its way in or out
+
+
+class IntegrationAttempt(Block):
+    """One guarded attempt as a block, sync or async; used once."""
+
+    __slots__ = ()
+
+    def __init__(self, guard: Guard[..., Any]) -> None:
+        super().__init__(guard)
+
+    def __enter__(self) -> None:
+        self._enter(1)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -51,8 +94,7 @@ class IntegrationAttempt:
 
     def _count(self, error: BaseException | None, patient: bool) -> None:
         took = now_ns() - self._started
-        if self._holds:
-            self._guard._leave()
+        self._leave()
         recovery = self._guard._recovery
         outcome, timed_out = outcome_of(recovery, error, took, patient=patient)
         if timed_out:
@@ -61,7 +103,7 @@ class IntegrationAttempt:
         tell(recovery, error)
 
     async def __aenter__(self) -> None:
-        self._begin(await pass_gate_async(self._guard, 1, self._permit))
+        await self._enter_async(1)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -89,41 +131,6 @@ def tell(recovery: Recovery, error: BaseException | None) -> None:
     if classify_error(error) is ErrorCategory.RATE_LIMIT:
         recovery.integration.unaccepted()
     recovery.log_block(error)
-
-
-def pass_gate(guard: AnyGuard, n: int, entered: int) -> tuple[int, bool]:
-    """Pass the gate with n calls at once: the permit, and whether a place is held. Raises where it is refused."""
-    permit, holds, waits = _ask(guard, n, entered)
-    if waits:
-        permit, holds = _after(guard, n, guard._recovery.wait(n, permit & 0xFF, 0), permit)
-    return _granted(guard, permit), holds
-
-
-async def pass_gate_async(guard: AnyGuard, n: int, entered: int) -> tuple[int, bool]:
-    """The same, awaited."""
-    permit, holds, waits = _ask(guard, n, entered)
-    if waits:
-        permit, holds = _after(guard, n, await guard._recovery.wait_async(n, permit & 0xFF, 0), permit)
-    return _granted(guard, permit), holds
-
-
-def _ask(guard: AnyGuard, n: int, entered: int) -> tuple[int, bool, bool]:
-    if entered:
-        raise RuntimeError("a block can be entered once; ask for another one")
-    if not guard._disabled and _overdue():
-        return TOO_LATE, False, False
-    return guard._gate(n, False)
-
-
-def _after(guard: AnyGuard, n: int, code: int, refused: int) -> tuple[int, bool]:
-    """Out of the queue: the breaker may have opened meanwhile."""
-    return guard._gate(n, True)[:2] if code == 0 else (refused & ~0xFF | code, False)
-
-
-def _granted(guard: AnyGuard, permit: int) -> int:
-    if not permit & 1:
-        raise guard._refuse(permit).error()
-    return permit
 
 
 def _overdue(*, block: bool = False) -> bool:

@@ -16,7 +16,7 @@ the bulkhead. It is one attempt: nothing is retried, and no fallback answers. It
 from __future__ import annotations
 
 from ._core import now_ns
-from .attempts import outcome_of, pass_gate, pass_gate_async, tell
+from .attempts import Block, outcome_of, tell
 from .course import FAILED, TIMEOUTS
 
 TYPE_CHECKING = False
@@ -33,12 +33,13 @@ MOST = 2**26
 """Items of one batch: as many as a cell of the histogram has room for at once."""
 
 
-class Batch:
+class Batch(Block):
     """n items as one guarded call, a `with` or `async with` block; used once."""
 
-    __slots__ = ("_failed", "_guard", "_holds", "_permit", "_recorded", "_slow", "_started", "_sum", "n")
+    __slots__ = ("_failed", "_recorded", "_slow", "_sum", "n")
 
     def __init__(self, guard: AnyGuard, n: int) -> None:
+        super().__init__(guard)
         if isinstance(n, bool) or not isinstance(n, int):
             raise TypeError(f"n must be an integer, 1 or more, got {n!r}")
         limit = guard._recovery.integration.config.rate_limit
@@ -47,24 +48,17 @@ class Batch:
             why = "" if most == MOST else ", as many as rate_limit lets go at once"
             raise ValueError(f"n must be an integer from 1 to {most}{why}, got {n}")
         self.n = n
-        self._guard = guard
-        self._permit = 0
-        self._holds = False
-        self._started = 0
         self._failed = 0
         self._recorded = 0  # items whose durations are known
         self._sum = 0  # of those, in ns
         self._slow = 0  # of those
 
     def __enter__(self) -> Self:
-        return self._begin(pass_gate(self._guard, self.n, self._permit))
+        self._enter(self.n)
+        return self
 
     async def __aenter__(self) -> Self:
-        return self._begin(await pass_gate_async(self._guard, self.n, self._permit))
-
-    def _begin(self, passed: tuple[int, bool]) -> Self:
-        self._permit, self._holds = passed
-        self._started = now_ns()
+        await self._enter_async(self.n)
         return self
 
     def record_many(self, durations: Buffer) -> None:
@@ -100,8 +94,7 @@ class Batch:
     def _end(self, error: BaseException | None, *, patient: bool) -> None:
         took = now_ns() - self._started
         guard, n = self._guard, self.n
-        if self._holds:
-            guard._leave()
+        self._leave()
         recovery = guard._recovery
         outcome, timed_out = outcome_of(recovery, error, took if error is not None else took // n, patient=patient)
         failed = n if outcome == FAILED else self._failed

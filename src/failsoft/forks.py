@@ -9,12 +9,19 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Forgetful(Protocol):
+        """What counts on other threads."""
+
+        def forked(self) -> None: ...
+
 
 generation = 0
 """How many forks lie between this process and the one that imported failsoft."""
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
+_forgetful: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def new_lock() -> threading.RLock:
@@ -27,12 +34,24 @@ def new_lock() -> threading.RLock:
     return lock
 
 
+def held(lock: Any) -> bool:
+    """By this thread."""
+    return bool(lock._is_owned())
+
+
+def remember(one: Forgetful) -> None:
+    """Call its `forked` in a child, while it lives."""
+    _forgetful.add(one)
+
+
 def _in_child() -> None:
     global generation
     generation += 1
     for lock in _locks:
-        if not lock._is_owned():
+        if not held(lock):
             lock._at_fork_reinit()
+    for one in _forgetful:
+        one.forked()
 
 
 if hasattr(os, "register_at_fork"):

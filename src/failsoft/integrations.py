@@ -7,7 +7,7 @@ import operator
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from . import load
+from . import forks, load
 from ._core import Budget, Load, Operation, control_guard, retime_guard
 from .attempts import IntegrationAttempt
 from .breakers import BreakerStatus, CircuitBreaker
@@ -480,6 +480,9 @@ class Integration:
     @property
     def queue(self) -> Queue:
         """Where its calls wait for load control."""
+        queue = self._queue
+        if queue is not None:  # asked without the lock: a finaliser that ends a call may hold the queue's own
+            return queue
         from .queues import Queue
 
         with self._registry.lock:
@@ -496,6 +499,7 @@ class Integration:
     def _control(self, config: IntegrationConfig) -> None:
         if self._load is None and load.wanted(config):
             self._load = Load(self.breaker)
+            forks.remember(self._load)
         if self._load is not None:
             load.arm(self._load, config)
 
