@@ -246,10 +246,10 @@ bool fs_breaker_counts(const fs_breaker *breaker, fs_permit permit) {
     return fs_permit_generation(permit) == fs_gate_generation(gate) && counting(gate);
 }
 
-void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow) {
-    fs_add_relaxed(&breaker->before.calls, 1);
-    if (failed) fs_add_relaxed(&breaker->before.failures, 1);
-    if (slow) fs_add_relaxed(&breaker->before.slow, 1);
+void fs_breaker_disown(fs_breaker *breaker, const fs_totals *calls) {
+    fs_add_relaxed(&breaker->before.calls, calls->calls);
+    if (calls->failures) fs_add_relaxed(&breaker->before.failures, calls->failures);
+    if (calls->slow) fs_add_relaxed(&breaker->before.slow, calls->slow);
 }
 
 static uint64_t share_at(const fs_breaker *breaker, uint64_t gate, fs_ns now) {

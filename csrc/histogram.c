@@ -44,14 +44,16 @@ void fs_histogram_new_column(fs_histogram *histogram, uint64_t ns) {
         fs_tally_add(&histogram->clipped, 1);
 }
 
-void fs_histogram_count_apart(fs_histogram *histogram, uint64_t ns, bool failed, bool slow) {
+void fs_histogram_count_apart(fs_histogram *histogram, uint64_t ns, const fs_totals *calls) {
     fs_totals *total = &histogram->slices.total;
-    fs_histogram_new_extreme(histogram, ns);
-    fs_histogram_new_column(histogram, ns);
-    fs_tally_add(&total->calls, 1);
-    fs_tally_add(&total->sum, ns);
-    fs_tally_add(&total->failures, failed);
-    fs_tally_add(&total->slow, slow);
+    if (calls->calls) {
+        fs_histogram_new_extreme(histogram, ns);
+        fs_histogram_new_column(histogram, ns);
+    }
+    fs_tally_add(&total->calls, calls->calls);
+    fs_tally_add(&total->sum, ns * calls->calls);
+    fs_tally_add(&total->failures, calls->failures);
+    fs_tally_add(&total->slow, calls->slow);
 }
 
 void fs_histogram_new_extreme(fs_histogram *histogram, uint64_t ns) {

@@ -195,7 +195,7 @@ PyObject *fs_inner_close(PyObject *inner) {
 /* Close what will not be run: a coroutine that was never started goes without a warning. */
 static void discard(PyObject *inner) {
     PyObject *closed = fs_inner_close(inner);
-    if (!closed) PyErr_WriteUnraisable(inner);
+    if (!closed) fs_report_and_clear(inner);
     Py_XDECREF(closed);
 }
 
@@ -595,10 +595,11 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
 }
 
 static void abandon(fs_awaitable *a) {
-    if (a->stage == RUNNING) fs_guard_settle(a->guard, a->permit, 0, FS_IGNORED_OUTCOME, 0, 0);
+    bool began = a->stage == RUNNING;
+    a->stage = DONE; /* first: who hears of it may have us at hand */
     leave(a);
+    if (began) fs_guard_settle(a->guard, a->permit, 0, FS_IGNORED_OUTCOME, 0, 0);
     if (FS_UNLIKELY(a->queued != NULL)) discard_queued(a);
-    a->stage = DONE;
     if (fs_deadline_disarm(&a->expiry)) Py_XDECREF(expired(a, NULL));
 }
 

@@ -196,6 +196,12 @@ static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_perm
     return histogram;
 }
 
+/* Record calls that do not count in the rates, of `ns` each. */
+static void count_apart(fs_histogram *histogram, fs_breaker *breaker, fs_ns ns, const fs_totals *calls) {
+    fs_histogram_count_apart(histogram, ns, calls);
+    fs_breaker_disown(breaker, calls);
+}
+
 /* A success that has nothing to tell, as in the fast entries: left to be counted by the next call. */
 static bool settled_quietly(fs_guard *guard, uint64_t gate, fs_ns took, fs_ticks end) {
     fs_histogram *histogram = fs_guard_histogram(guard);
@@ -229,8 +235,7 @@ void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcom
             fs_histogram_count(histogram, known);
             fs_histogram_outcome(histogram, failed, slow);
         } else {
-            fs_histogram_count_apart(histogram, known, failed, slow);
-            fs_breaker_disown(breaker, failed, slow);
+            count_apart(histogram, breaker, known, &(fs_totals){.calls = 1, .failures = failed, .slow = slow});
         }
     } else {
         fs_series_note(guard->series, FS_UNRECORDED, 1);
@@ -270,8 +275,7 @@ int64_t fs_guard_record_many(fs_guard *guard, fs_permit permit, const int64_t *n
     else
         for (size_t i = 0; i < count; i++) {
             fs_ns known = (uint64_t)ns[i] < FS_VALUE_MOST ? (uint64_t)ns[i] : FS_VALUE_MOST;
-            fs_histogram_count_apart(histogram, known, false, false);
-            fs_breaker_disown(breaker, false, false);
+            count_apart(histogram, breaker, known, &(fs_totals){.calls = 1});
         }
     announce(guard, &change);
     return slow;
@@ -297,11 +301,8 @@ void fs_guard_settle_batch(fs_guard *guard, fs_permit permit, fs_outcome outcome
         fs_tally_add(&histogram->slices.live.failures, batch->failed);
         fs_tally_add(&histogram->slices.live.slow, slow);
     } else {
-        for (uint32_t i = 0; i < batch->count; i++) {
-            bool failed = i < batch->failed;
-            fs_histogram_count_apart(histogram, known, failed, each >= guard->slow);
-            fs_breaker_disown(breaker, failed, each >= guard->slow);
-        }
+        count_apart(histogram, breaker, known,
+                    &(fs_totals){.calls = batch->count, .failures = batch->failed, .slow = slow});
     }
     announce(guard, &change);
     bool all = outcome == FS_FAILED, some = all || batch->failed;

@@ -189,10 +189,17 @@ static fs_deadlines *find(PyObject *loop) {
     return NULL;
 }
 
+static bool is_empty(fs_deadlines *queue) {
+    fs_deadlines_lock(queue); /* a collector may be about to take the last one down */
+    bool empty = queue->wheel.count == 0;
+    fs_deadlines_unlock(queue);
+    return empty;
+}
+
 /* One whose loop is gone, and of which nothing hangs about any more. */
 static fs_deadlines *find_idle(void) {
     for (fs_deadlines *queue = queues; queue; queue = queue->next)
-        if (fs_load_acquire(&queue->loop) == NULL && queue->wheel.count == 0) return queue;
+        if (fs_load_acquire(&queue->loop) == NULL && is_empty(queue)) return queue;
     return NULL;
 }
 

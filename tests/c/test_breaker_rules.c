@@ -82,7 +82,7 @@ static void late_calls_stay_out_of_the_rates(void) {
         fs_histogram_record(histogram, 1000, fs_stamp());
         fs_histogram_outcome(histogram, true, true);
         CHECK(!fs_breaker_counts(breaker, old));
-        fs_breaker_disown(breaker, true, true);
+        fs_breaker_disown(breaker, &(fs_totals){.calls = 1, .failures = 1, .slow = 1});
         failure(breaker, old, START);
     }
     fs_totals totals = status(breaker, START).totals;

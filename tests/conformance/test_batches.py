@@ -153,6 +153,19 @@ class TestFailure:
             clock.advance(10.0)
         assert (db.status().failures, guard.metrics().timeouts) == (1, 10)
 
+    def test_an_end_in_another_time_than_the_durations(self) -> None:
+        """The operator's word has come in between: nothing of it counts in the rates, all of it in the metrics."""
+        db, guard = made(circuit_breaker={"slow_call": 1.0})
+        with guard.many(6) as batch:
+            batch.record_many(numpy.array([1, 2_000_000_000, 3, 4, 5]))
+            db.force_open()
+            batch.fail(4)
+        metrics = guard.metrics()
+        assert (metrics.count, metrics.error_count) == (6, 4)
+        assert guard._operation.totals_of(False)[2:] == (4, 1)
+        db.reset()
+        assert db.status().sample_size == 0
+
 
 class TestLoad:
     def test_n_tokens_and_one_place(self, clock: FakeClock) -> None:

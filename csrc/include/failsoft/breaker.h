@@ -214,9 +214,9 @@ void fs_breaker_ignore(fs_breaker *breaker, fs_permit permit);
 void fs_breaker_withdraw(fs_breaker *breaker, fs_permit permit, uint64_t gate, fs_ns now);
 
 /* Would an outcome under this permit count in the rates? Only while CLOSED or METRICS_ONLY, in the same generation.
- * And keep a call that does not out of them, once it has been recorded apart in a series (it took its time). */
+ * And keep calls that do not out of them, once they have been recorded apart in a series (they took their time). */
 bool fs_breaker_counts(const fs_breaker *breaker, fs_permit permit);
-void fs_breaker_disown(fs_breaker *breaker, bool failed, bool slow);
+void fs_breaker_disown(fs_breaker *breaker, const fs_totals *calls);
 
 /* Open a closed breaker for a reason found elsewhere (a latency quantile), if `permit` is of its generation. */
 void fs_breaker_trip(fs_breaker *breaker, fs_permit permit, fs_because because, fs_ns now, fs_change *change);

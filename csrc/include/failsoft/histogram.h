@@ -185,8 +185,9 @@ static inline void fs_histogram_outcome(fs_histogram *histogram, bool failed, bo
     if (slow) fs_tally_add(&histogram->slices.live.slow, 1);
 }
 
-/* Count a call that belongs to another time: among all since the start, not among what happened lately. */
-void fs_histogram_count_apart(fs_histogram *histogram, uint64_t ns, bool failed, bool slow);
+/* Count calls of `ns` each that belong to another time: among all since the start, not among what happened lately. More
+ * may have failed or been slow than are counted now: they have been counted before. */
+void fs_histogram_count_apart(fs_histogram *histogram, uint64_t ns, const fs_totals *calls);
 
 /* Count a call whose duration nobody knows. */
 static inline void fs_histogram_note(fs_histogram *histogram, fs_ticks stamp, bool failed, bool slow) {
