@@ -211,6 +211,8 @@ class Load:
         """In a child, no call is under way."""
     def unaccepted(self) -> None:
         """An answer was no failure, and no acceptance: for the throttle."""
+    def fits(self, n: int) -> bool:
+        """Whether n tokens can ever be there at once."""
     def when(self, n: int) -> int:
         """ns until n tokens will have come."""
     def patience(self, code: int) -> int:

@@ -557,6 +557,10 @@ cdef class Load:
         fs_throttle_unaccepted(&self.breaker.load.throttle, fs_breaker_gate(self.breaker.block) >> 32, fs_now())
         fs_load_failed(self.breaker.load, self.breaker.block, fs_now())
 
+    def fits(self, uint64_t n):
+        """Whether n tokens can ever be there at once."""
+        return n <= self.breaker.load.limiter.burst
+
     def when(self, uint64_t n):
         """ns until n tokens will have come."""
         return fs_limiter_when(&self.breaker.load.limiter, fs_stamp(), n)

@@ -204,7 +204,9 @@ class Queue:
         return limit
 
     def _limit(self, waiter: Waiter) -> int:
-        """The time until which it waits for what it lacks."""
+        """The time until which it waits for what it lacks; 0 where no wait would do, for `burst` has become less."""
+        if not self._load.fits(waiter.n):
+            return 0
         return min(waiter.until, waiter.arrived + self._load.patience(waiter.lacks))
 
     def _give_up(self, waiter: Waiter) -> None:

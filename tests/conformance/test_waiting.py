@@ -16,7 +16,15 @@ from typing import Any
 
 import pytest
 
-from failsoft import BulkheadFullError, Integration, Registry, deadline, timers
+from failsoft import (
+    BulkheadFullError,
+    Integration,
+    LoadControlError,
+    RateLimitExceededError,
+    Registry,
+    deadline,
+    timers,
+)
 from failsoft.recovery import Recovery
 from failsoft.testing import FakeClock
 
@@ -260,6 +268,32 @@ class TestQueued:
                 await turns()
                 assert db.load().waiting == 70
             assert await asyncio.wait_for(asyncio.gather(*tasks), 5.0) == [2**26] * 70
+
+        asyncio.run(scene())
+        assert taken(db) == (0, 0)
+
+    def test_a_batch_that_never_fits_any_more_does_not_wait(self) -> None:
+        db = bulkhead(rate_limit={"rate": 1e9, "burst": 10, "max_wait": 10.0})
+        guard = db.guard(abs)
+
+        async def enter(batch: Any) -> None:
+            async with batch:
+                pass
+
+        async def scene() -> None:
+            first, second = guard.many(10), guard.many(10)
+            async with db.attempt():
+                db.reconfigure(rate_limit={"rate": 1e-3, "burst": 10, "max_wait": 1e6})
+                async with asyncio.timeout(5.0):
+                    db.reconfigure(bulkhead={"max_concurrent": 1, "max_wait": 1e6})
+                    task = asyncio.ensure_future(enter(first))
+                    await turns()
+                    assert db.load().waiting == 1
+                    db.reconfigure(rate_limit={"rate": 1e9, "burst": 5, "max_wait": 1e6})
+                    with pytest.raises(RateLimitExceededError):
+                        await enter(second)
+                    with pytest.raises(LoadControlError):
+                        await task
 
         asyncio.run(scene())
         assert taken(db) == (0, 0)
