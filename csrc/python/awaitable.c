@@ -12,6 +12,7 @@
  * strings in and a value out, save that cost. In RECOVERING it drives a
  * coroutine of recovery.py instead of the user's; in QUEUED too, and keeps the user's for later. */
 #include "deadlines.h"
+#include "freelist.h"
 #include "stop.h"
 
 #include <structmember.h>
@@ -49,28 +50,7 @@ typedef struct {
     bool has_arguments;
 } fs_awaitable;
 
-#if FS_MANY_WRITERS
-/* Allocation is per thread there already. */
-static fs_awaitable *take_free(void) { return NULL; }
-static bool give_free(fs_awaitable *Py_UNUSED(a)) { return false; }
-#else
-#define FREE_MOST 64
-static fs_awaitable *free_list[FREE_MOST];
-static int free_count;
-
-static fs_awaitable *take_free(void) {
-    if (free_count == 0) return NULL;
-    fs_awaitable *a = free_list[--free_count];
-    _Py_NewReference((PyObject *)a);
-    return a;
-}
-
-static bool give_free(fs_awaitable *a) {
-    if (free_count == FREE_MOST) return false;
-    free_list[free_count++] = a;
-    return true;
-}
-#endif
+FS_FREE_LIST(fs_awaitable, 64)
 
 #ifdef FS_KEEPS_STOP
 PyObject *fs_stop_kept;

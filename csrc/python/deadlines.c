@@ -100,7 +100,7 @@ static PyObject *current_task(PyObject *loop) {
 
 /* How many requests to cancel the task are there, but for one that it has made itself and not met yet: asyncio.timeout,
  * entered before it, would not have counted that. -1: an error. */
-static int32_t cancelling_now(PyObject *task) {
+int32_t fs_task_cancelling(PyObject *task) {
     PyObject *number = Py_TYPE(task) == asyncio.task ? call_method(&asyncio.cancelling, task)
                                                      : PyObject_CallMethod(task, "cancelling", NULL);
     if (!number) return -1;
@@ -118,6 +118,14 @@ static bool says_yes(const fs_shortcut *method, PyObject *self) {
     PyObject *answer = call_method(method, self);
     Py_XDECREF(answer);
     return answer == Py_True;
+}
+
+PyObject *fs_task_now(void) {
+    if (FS_UNLIKELY(!asyncio.learned) && learn() <= 0) return NULL;
+    PyObject *loop = running_loop();
+    PyObject *task = loop ? current_task(loop) : NULL;
+    Py_XDECREF(loop);
+    return task;
 }
 
 /* Is what the task waits for there already, so that it is about to be woken? Not if that was cancelled: then it is about
@@ -405,7 +413,7 @@ fs_armed_as fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, P
     if (FS_UNLIKELY(!queue)) return no_loop();
     PyObject *task = current_task(queue->loop);
     if (FS_UNLIKELY(!task)) return PyErr_Occurred() ? FS_NOT_ARMED : FS_NO_TASK;
-    int32_t cancelling = cancelling_now(task);
+    int32_t cancelling = fs_task_cancelling(task);
     if (FS_UNLIKELY(cancelling < 0)) {
         Py_DECREF(task);
         return FS_NOT_ARMED;

@@ -68,6 +68,12 @@ static inline void fs_deadlines_lock(fs_deadlines *Py_UNUSED(queue)) {}
 static inline void fs_deadlines_unlock(fs_deadlines *Py_UNUSED(queue)) {}
 #endif
 
+/* The asyncio task that runs here, a new reference; NULL, with or without an exception set: none does. */
+PyObject *fs_task_now(void);
+
+/* How many requests to cancel it are there already, as asyncio.timeout counts them. -1: an exception is set. */
+int32_t fs_task_cancelling(PyObject *task);
+
 /* Cancel the running task at `due`, unless disarmed before. `now` is a stamp of just before, `yielded` what the task is
  * suspended by; NULL where it still runs. With an exception set where it cannot be armed. */
 fs_armed_as fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, PyObject *yielded);

@@ -1,6 +1,6 @@
 /* What a call answers with when it does not raise, and what a refusal knows. Both are small and made fast, because an
  * open circuit must be cheap too: fields that cost something are made when they are first asked for. */
-#include "guard.h"
+#include "freelist.h"
 
 #include <structmember.h>
 
@@ -182,27 +182,7 @@ typedef struct {
     bool refused;             /* the error is made of the numbers when somebody looks */
 } fs_result;
 
-#if FS_MANY_WRITERS
-static fs_result *take_free(void) { return NULL; }
-static bool give_free(fs_result *Py_UNUSED(result)) { return false; }
-#else
-#define FREE_MOST 32
-static fs_result *free_list[FREE_MOST];
-static int free_count;
-
-static fs_result *take_free(void) {
-    if (free_count == 0) return NULL;
-    fs_result *result = free_list[--free_count];
-    _Py_NewReference((PyObject *)result);
-    return result;
-}
-
-static bool give_free(fs_result *result) {
-    if (free_count == FREE_MOST) return false;
-    free_list[free_count++] = result;
-    return true;
-}
-#endif
+FS_FREE_LIST(fs_result, 32)
 
 static fs_result *result_new(void) {
     fs_result *self = take_free();

@@ -10,7 +10,9 @@
  * Threads: one step at a time is under way; another one is refused with RuntimeError.
  * Errors:  what the coroutine raises ends the step; StopAsyncIteration is the end of the stream.
  */
+#include "deadlines.h"
 #include "flow.h"
+#include "freelist.h"
 #include "stop.h"
 
 #include <structmember.h>
@@ -43,28 +45,7 @@ struct fs_step {
     bool running;
 };
 
-#if FS_MANY_WRITERS
-/* Allocation is per thread there already. */
-static fs_step *take_free(void) { return NULL; }
-static bool give_free(fs_step *Py_UNUSED(s)) { return false; }
-#else
-#define FREE_MOST 16
-static fs_step *free_list[FREE_MOST];
-static int free_count;
-
-static fs_step *take_free(void) {
-    if (free_count == 0) return NULL;
-    fs_step *step = free_list[--free_count];
-    _Py_NewReference((PyObject *)step);
-    return step;
-}
-
-static bool give_free(fs_step *step) {
-    if (free_count == FREE_MOST) return false;
-    free_list[free_count++] = step;
-    return true;
-}
-#endif
+FS_FREE_LIST(fs_step, 16)
 
 /* ---- a step */
 
@@ -109,50 +90,15 @@ static void leave(fs_step *step) {
     step->stage = DONE;
 }
 
-/* A name of a module that is imported already, kept in *kept. */
-static PyObject *known(PyObject **kept, const char *module_name, const char *name) {
-    if (FS_LIKELY(*kept != NULL)) return *kept;
-    PyObject *key = PyUnicode_FromString(module_name);
-    PyObject *module = key ? PyImport_GetModule(key) : NULL;
-    *kept = module ? PyObject_GetAttrString(module, name) : NULL;
-    Py_XDECREF(key);
-    Py_XDECREF(module);
-    return *kept;
-}
-
-/* The running task of asyncio, without importing that for it. NULL, with or without an error: there is none. */
-static PyObject *current_task(void) {
-#if PY_VERSION_HEX >= 0x030C0000
-    static PyObject *ask_asyncio;
-    PyObject *function = known(&ask_asyncio, "asyncio.tasks", "current_task");
-    PyObject *task = function ? PyObject_CallNoArgs(function) : NULL;
-#else
-    /* Written in Python there, and slower than all the rest of a wait; this is what it does. */
-    static PyObject *running_loop, *tasks;
-    PyObject *function = known(&running_loop, "asyncio.events", "_get_running_loop");
-    PyObject *by_loop = function ? known(&tasks, "asyncio.tasks", "_current_tasks") : NULL;
-    PyObject *loop = by_loop ? PyObject_CallNoArgs(function) : NULL;
-    PyObject *task = loop ? Py_XNewRef(PyDict_GetItemWithError(by_loop, loop)) : NULL;
-    Py_XDECREF(loop);
-#endif
-    if (task == Py_None) Py_CLEAR(task);
-    return task;
-}
-
 /* This task waits from now on. Who asked it to cancel before is counted now: later it could not be told apart from
  * who asks while it waits. */
 static void wait_begins(fs_stream *stream) {
-    static PyObject *cancelling;
     stream->asked = fs_stamp();
     stream->waiting = true;
     if (stream->flow.stale == FS_FOREVER) return;
-    PyObject *task = current_task(), *count = NULL;
-    if (FS_UNLIKELY(!cancelling)) cancelling = PyUnicode_InternFromString("cancelling");
-    if (task && cancelling) count = PyObject_CallMethodNoArgs(task, cancelling);
-    if (count) stream->cancelling = PyLong_AsLong(count);
-    bool found = count && !PyErr_Occurred();
-    Py_XDECREF(count);
-    if (FS_UNLIKELY(!found)) {
+    PyObject *task = fs_task_now();
+    stream->cancelling = task ? fs_task_cancelling(task) : -1;
+    if (FS_UNLIKELY(stream->cancelling < 0)) {
         PyErr_Clear(); /* another kind of loop: nobody can be woken */
         Py_XDECREF(task);
         return;
