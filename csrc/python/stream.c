@@ -95,7 +95,6 @@ static void leave(fs_step *step) {
 static void wait_begins(fs_stream *stream) {
     stream->asked = fs_stamp();
     stream->waiting = true;
-    if (stream->flow.stale == FS_FOREVER) return;
     PyObject *task = fs_task_now();
     stream->cancelling = task ? fs_task_cancelling(task) : -1;
     if (FS_UNLIKELY(stream->cancelling < 0)) {
@@ -104,7 +103,7 @@ static void wait_begins(fs_stream *stream) {
         return;
     }
     Py_XSETREF(stream->task, task);
-    if (FS_LIKELY(stream->armed)) return;
+    if (FS_LIKELY(stream->armed) || stream->flow.stale == FS_FOREVER) return;
     stream->armed = true;
     fs_flow_tell(&stream->flow, "_arm", "()");
 }

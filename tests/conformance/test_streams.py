@@ -18,7 +18,9 @@ from failsoft import (
     IntegrationError,
     IntegrationTimeoutError,
     StreamOverflowError,
+    deadline,
     events,
+    remaining,
     subscribe,
 )  # fmt: skip
 from failsoft.testing import FakeClock
@@ -930,3 +932,241 @@ def test_nonsense_is_refused_at_once(
 ) -> None:
     with pytest.raises(error, match=words):
         market.stream(Feed([1]).connect, **{"stale_after": 1.0, **options})
+
+
+# ---- endings
+
+
+async def ended_by_aclose(stream: Any) -> list[Any]:
+    """What a consumer got that waits while the stream is closed."""
+
+    async def consume() -> list[Any]:
+        return [item async for item in stream]
+
+    consumer = asyncio.create_task(consume())
+    await settle()
+    await stream.aclose()
+    got = await asyncio.wait_for(consumer, 5.0)
+    assert consumer.cancelling() == 0
+    return got
+
+
+def test_aclose_ends_who_waits_for_a_backoff(make: Make) -> None:
+    market = make("market", retry_policy=WAITS | {"initial_delay": 60.0, "max_delay": 60.0})
+
+    def connect() -> Any:
+        raise ConnectionRefusedError
+
+    async def main() -> None:
+        assert await ended_by_aclose(market.stream(connect, stale_after=None)) == []
+
+    asyncio.run(main())
+
+
+def test_aclose_ends_who_waits_for_a_connection(market: Integration) -> None:
+    ended: list[int] = []
+
+    async def connect() -> Any:
+        try:
+            await silence()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(1)
+
+    async def main() -> None:
+        assert await ended_by_aclose(market.stream(connect, stale_after=None)) == []
+        assert ended == [1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("stale_after", [None, 60.0])
+def test_aclose_waits_for_what_is_closed_on_the_way(market: Integration, stale_after: float | None) -> None:
+    log: list[str] = []
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Any]:
+        async def items() -> AsyncIterator[int]:
+            try:
+                yield 1
+                await silence()
+            finally:
+                await settle()
+                log.append("iterator")
+
+        yield items()
+        await settle()
+        log.append("connection")
+
+    async def main() -> None:
+        stream = market.stream(connect, stale_after=stale_after)
+        consumer = asyncio.create_task(take(stream, 2))
+        await settle()
+        await asyncio.gather(stream.aclose(), stream.aclose())
+        assert log == ["iterator", "connection"]
+        with pytest.raises(StopAsyncIteration):
+            await consumer
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("buffer", [0, 4])
+def test_aclose_waits_no_longer_than_closing_may_take(market: Integration, buffer: int) -> None:
+    stop: list[int] = []
+
+    async def connect() -> AsyncIterator[int]:
+        yield 1
+        while not stop:
+            try:
+                await silence()
+            except asyncio.CancelledError:
+                if stop:
+                    raise
+
+    async def main() -> None:
+        stream = market.stream(connect, stale_after=None, buffer=buffer, close_timeout=0.02)
+        consumer = asyncio.create_task(take(stream, 2))
+        await settle()
+        await asyncio.wait_for(stream.aclose(), 5.0)
+        stop.append(1)
+        consumer.cancel()
+        await asyncio.wait([consumer])
+
+    asyncio.run(main())
+
+
+def test_an_end_that_silence_has_brought_about_is_none(market: Integration, clock: FakeClock) -> None:
+    async def gives_up() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await silence()
+
+    feed = Feed([gives_up], ["again"])
+
+    async def main() -> None:
+        stream = market.stream(feed.connect, stale_after=2.0, ends=True)
+        consumer = asyncio.create_task(take(stream, 1))
+        await settle()
+        clock.advance(2.0)
+        assert await consumer == ["again"]
+
+    asyncio.run(main())
+
+
+def test_silence_is_one_failure_whatever_is_raised_for_it(market: Integration, clock: FakeClock) -> None:
+    async def fails() -> None:
+        try:
+            await silence()
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+
+    feed = Feed([fails], ["again"])
+
+    async def main() -> None:
+        stream = market.stream(feed.connect, stale_after=2.0)
+        consumer = asyncio.create_task(take(stream, 1))
+        await settle()
+        clock.advance(2.0)
+        assert await consumer == ["again"]
+        assert market.metrics("stream").error_count == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("wrong", ["raises", "gives nonsense"])
+def test_a_context_is_left_where_what_it_gives_cannot_be_iterated(market: Integration, wrong: str) -> None:
+    log: list[str] = []
+
+    class Source:
+        def __aiter__(self) -> Any:
+            if wrong == "raises":
+                raise TypeError("never")
+            return 3
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Any]:
+        yield Source()
+        log.append("left")
+
+    async def main() -> None:
+        stream = market.stream(connect, stale_after=None)
+        with pytest.raises(TypeError, match=r"never|without __anext__"):
+            await anext(stream)
+        assert (log, stream.status().state) == (["left"], "closed")
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_cancelled_by_itself_is_no_end(market: Integration) -> None:
+    async def cancelled() -> Any:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        stream = market.stream(cancelled, stale_after=None)
+        with pytest.raises(asyncio.CancelledError):
+            await anext(stream)
+        assert stream.status().state == "waiting"
+
+        async def passing() -> None:
+            await settle()  # until somebody waits
+            raise asyncio.CancelledError
+
+        ahead = market.stream(Feed([1, passing], [2]).connect, stale_after=None, ends=True, buffer=4)
+        assert await anext(ahead) == 1
+        with pytest.raises(asyncio.CancelledError):
+            await anext(ahead)
+        assert [item async for item in ahead] == [2]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("buffer", [0, 4])
+def test_it_goes_on_in_another_loop(market: Integration, buffer: int) -> None:
+    stream = market.stream(Feed([1, silence], [2, silence]).connect, stale_after=None, buffer=buffer)
+    market.reconfigure(retry_policy=WAITS | {"initial_delay": 0.0})
+
+    async def main() -> Any:
+        return await anext(stream)
+
+    assert [asyncio.run(main()), asyncio.run(main())] == [1, 2]
+
+
+def test_who_reads_ahead_is_not_bound_by_a_consumers_block(market: Integration) -> None:
+    async def connect() -> AsyncIterator[float | None]:
+        yield remaining()
+
+    async def main() -> None:
+        async with market.stream(connect, stale_after=None, buffer=4, ends=True) as stream:
+            with deadline(5.0):
+                assert await anext(stream) is None
+
+    asyncio.run(main())
+
+
+def test_the_error_of_a_connection_is_forgotten_with_the_next(market: Integration, clock: FakeClock) -> None:
+    class Refused(ConnectionError):
+        pass
+
+    known: list[weakref.ref[BaseException]] = []
+    feed = Feed([1, ConnectionResetError()])
+
+    def connect() -> Any:
+        if not known:
+            raise Refused
+        return feed.connect()
+
+    def told(event: events.Event) -> None:
+        if isinstance(event, events.StreamLost) and not known:
+            known.append(weakref.ref(event.error))
+
+    async def main() -> None:
+        assert await take(market.stream(connect, stale_after=None), 2) == [1, 1]
+
+    end = subscribe(told)
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert known[0]() is None
+    finally:
+        gc.enable()
+        end()

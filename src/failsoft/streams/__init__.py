@@ -20,7 +20,7 @@ from ..decisions import LOST, RECONNECTED
 from ..errors import IntegrationError, IntegrationTimeoutError
 from ..fallbacks import Aged
 from ..retry import retryable
-from .connections import Connection, bounded, closed, opened
+from .connections import Connection, bounded, closed, ended, opened
 from .feeds import Feed
 from .records import StreamMetrics, StreamPosition, StreamState, StreamStatus
 
@@ -28,7 +28,7 @@ __all__ = ["Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamSt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, Event, Task
     from collections.abc import Coroutine
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
@@ -45,6 +45,15 @@ REFUSED_LEAST = 0.05
 """Seconds between two questions to a gate that does not say when to come back."""
 
 STALE = "stale"
+
+
+def _running_task() -> Task[Any] | None:
+    loop = timers.running_loop()
+    if loop is None:
+        return None
+    from asyncio import current_task
+
+    return current_task(loop)
 
 
 class Stream(Feed, StreamSteps["T"]):
@@ -90,6 +99,9 @@ class Stream(Feed, StreamSteps["T"]):
         self._interrupted = False  # a cancellation has gone through the iterator, and may have ended it
         self._loop: AbstractEventLoop | None = None
         self._call_off: Callable[[], None] | None = None
+        self._connecting: Task[Any] | None = None  # who makes a connection now
+        self._recalls = 0  # how often aclose() has cancelled that
+        self._let_go: Event | None = None  # aclose() waits for who waits here
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,16 +112,15 @@ class Stream(Feed, StreamSteps["T"]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the connection, and whoever waits for an item with it. There are no more items then."""
-        import asyncio
-
+        """End the connection, and with it the wait of whoever waits for an item. There are no more items then."""
         self._state = StreamState.CLOSED
         self._disarm()
-        task = self._task
-        if self._waiting and task is not None and task is not asyncio.current_task():
-            self._fired += 1
-            task.cancel()
-            await asyncio.sleep(0)
+        if self._let_go is None and self._recall():
+            from asyncio import Event
+
+            self._let_go = Event()
+        if self._let_go is not None and not await ended(self._let_go.wait(), self._close_timeout):
+            self._recall()  # what it closes on its way hangs
         await self._disconnect()
 
     def status(self) -> StreamStatus:
@@ -151,13 +162,14 @@ class Stream(Feed, StreamSteps["T"]):
         fired, self._fired = self._fired, 0
         if fired:
             ours = self._uncancel(fired) and type(error).__name__ == "CancelledError"
-            if ours:
+            if ours or isinstance(error, Exception):  # whatever the iterator has made of the cancellation
                 return self._connect(self._error)  # the alarm has settled it
             self._attach(None)  # it is silent, whoever else wants something
         if isinstance(error, Exception) and self._state is StreamState.CLOSED:
             return self._connect()
         if not isinstance(error, Exception):
             self._interrupted = True
+            self._gone()
             return None
         if isinstance(error, StopAsyncIteration):
             if self._interrupted:
@@ -174,6 +186,7 @@ class Stream(Feed, StreamSteps["T"]):
         fired, self._fired = self._fired, 0
         self._disarm()
         self._uncancel(fired)
+        self._gone()
 
     def _arm(self) -> None:
         """Somebody waits, and no alarm is set."""
@@ -229,33 +242,55 @@ class Stream(Feed, StreamSteps["T"]):
 
     async def _connect(self, error: BaseException | None = None) -> None:
         """Make a connection, after one that ended with `error`, or raise what ends the stream."""
+        task = self._connecting = _running_task()
+        cancelling = 0 if task is None else task.cancelling()
+        try:
+            await self._reconnect(error)
+        except BaseException as raised:
+            left = 0
+            recalls, self._recalls = self._recalls, 0
+            for _ in range(recalls):
+                left = task.uncancel()  # type: ignore[union-attr]
+            if recalls and left <= cancelling and type(raised).__name__ == "CancelledError":
+                raise StopAsyncIteration from None
+            raise
+        finally:
+            error = None  # its traceback may hold this frame
+            self._connecting = None
+            self._gone()
+
+    async def _reconnect(self, error: BaseException | None) -> None:
         self._leave_other_loops()
         self._rest()
         await self._disconnect()
-        while True:
-            if self._is_closed():
-                raise StopAsyncIteration
-            if error is not None:
-                await self._wait_after(error)
-            await self._admitted()
-            try:
-                self._connection = await bounded(self._open(), self._patience(), self._slow_error)
-            except Exception as problem:
-                error = problem
-                self._settle(error)
-                self._rest()
-                continue
-            except BaseException:
-                self._give_back()
-                raise
-            if self._is_closed():
-                await self._disconnect()
-                raise StopAsyncIteration
-            self._connections += 1
-            self._last_at = now_ns() - round(self._age() * 1e9) if self._counts()[0] else 0
-            self._begin(self._numbers() if self._keyed else None)
-            self._attach(self._connection.iterator)
-            return
+        try:
+            while True:
+                if self._is_closed():
+                    raise StopAsyncIteration
+                if error is not None and not await self._waited_after(error):
+                    raise error
+                await self._admitted()
+                try:
+                    self._connection = await bounded(self._open(), self._patience(), self._slow_error)
+                except Exception as problem:
+                    error = problem
+                    self._settle(error)
+                    self._rest()
+                    continue
+                except BaseException:
+                    self._give_back()
+                    self._rest()
+                    raise
+                if self._is_closed():
+                    await self._disconnect()
+                    raise StopAsyncIteration
+                self._connections += 1
+                self._last_at = now_ns() - round(self._age() * 1e9) if self._counts()[0] else 0
+                self._begin(self._numbers() if self._keyed else None)
+                self._attach(self._connection.iterator)
+                return
+        finally:
+            error = None  # its traceback holds this frame
 
     async def _open(self) -> Connection:
         known = self._counts()[0] > 0
@@ -279,7 +314,10 @@ class Stream(Feed, StreamSteps["T"]):
 
     async def _end(self) -> None:
         self._state = StreamState.CLOSED
-        await self._disconnect()
+        try:
+            await self._disconnect()
+        finally:
+            self._gone()
         raise StopAsyncIteration
 
     async def _admitted(self) -> None:
@@ -297,14 +335,14 @@ class Stream(Feed, StreamSteps["T"]):
             await timers.current.sleep_async(wait)
         raise StopAsyncIteration
 
-    async def _wait_after(self, error: BaseException) -> None:
-        """Wait before the next try, or raise the error if there is none."""
+    async def _waited_after(self, error: BaseException) -> bool:
+        """Wait before the next try. False: there is none."""
         policy, category = self.integration.config.retry_policy, classify_error(error)
         hint = retry_after_of(error)
         again = retryable(policy, category, hint)
         if not again or (self._max_reconnects is not None and self._tries >= self._max_reconnects):
             self._state = StreamState.CLOSED
-            raise error
+            return False
         drawn = self.integration.backoff.delay(self._tries, self._delay)
         self._tries, self._delay = self._tries + 1, drawn
         wait = min(drawn if hint is None else max(hint, 0.0), LONGEST)
@@ -312,6 +350,25 @@ class Stream(Feed, StreamSteps["T"]):
         if events.listening(events.StreamLost):
             events.publish(events.StreamLost(*self._name(), category, error, wait, time.time()))
         await timers.current.sleep_async(wait)
+        return True
+
+    def _recall(self) -> bool:
+        """Cancel whoever waits here, for an item or a connection. False: nobody does whom that could reach."""
+        here = _running_task()
+        if here is None:
+            return False
+        if self._connecting is not None and self._connecting is not here:
+            self._recalls += 1
+            return self._connecting.cancel()
+        task: Task[Any] | None = self._task
+        if self._waiting and task is not None and task is not here:
+            self._fired += 1
+            return task.cancel()
+        return False
+
+    def _gone(self) -> None:
+        if self._let_go is not None:
+            self._let_go.set()
 
     def _is_closed(self) -> bool:
         return self._state is StreamState.CLOSED

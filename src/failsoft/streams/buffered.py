@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from ..deadlines import leave_block
 from ..decisions import DROPPED
 from ..errors import StreamOverflowError
 from . import Stream
+from .connections import ended
 from .records import StreamState
 
 TYPE_CHECKING = False
@@ -55,8 +57,13 @@ class BufferedStream(Stream["T"]):
             raise RuntimeError("anext(): the stream is being iterated already")
         while not self._buffer:
             if self._ending is not None:
-                ending, self._ending = self._ending, StopAsyncIteration()
-                raise ending
+                ending = self._ending
+                # A cancellation of the reader alone, by its connection say, is told once, as without a buffer.
+                self._ending = None if isinstance(ending, asyncio.CancelledError) else StopAsyncIteration()
+                try:
+                    raise ending
+                finally:
+                    del ending  # its traceback holds this frame
             loop = asyncio.get_running_loop()
             if self._reader is None:
                 self._reader = loop.create_task(self._read(), name=f"failsoft: {self!r}")
@@ -75,9 +82,8 @@ class BufferedStream(Stream["T"]):
 
         self._state = StreamState.CLOSED
         reader = self._reader
-        if reader is not None and not reader.done():
-            reader.cancel()
-            await asyncio.wait([reader])
+        if reader is not None and reader.cancel() and not await ended(asyncio.wait([reader]), self._close_timeout):
+            reader.cancel()  # what it closes on its way hangs; it is left to itself then
         if self._ending is None:
             self._ending = StopAsyncIteration()
         _wake(self._wanted)
@@ -86,6 +92,7 @@ class BufferedStream(Stream["T"]):
     async def _read(self) -> None:
         import asyncio
 
+        leave_block()  # of whoever asked for the first item
         try:
             while True:
                 item = await super().__anext__()
@@ -94,8 +101,12 @@ class BufferedStream(Stream["T"]):
                     await self._make_room()
                 self._buffer.append(item)
                 _wake(self._wanted)
-        except asyncio.CancelledError:
-            self._ending = StopAsyncIteration()
+        except asyncio.CancelledError as error:
+            self._reader = None  # who asks for an item begins anew, in another loop perhaps
+            if self._is_closed():
+                self._ending = StopAsyncIteration()
+            elif self._wanted is not None and not self._wanted.done():
+                self._ending = error
             raise
         except BaseException as error:
             self._ending = error

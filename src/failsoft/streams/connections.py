@@ -21,9 +21,13 @@ class Connection:
     __slots__ = ("_context", "_source", "iterator")
 
     def __init__(self, source: Any, context: Any) -> None:
+        if not hasattr(type(source), "__aiter__"):
+            raise TypeError(f"connect must give an async iterable, or a context manager of one, got {source!r}")
         self._source = source
         self._context = context
         self.iterator = type(source).__aiter__(source)
+        if not hasattr(type(self.iterator), "__anext__"):
+            raise TypeError(f"connect must give an async iterable, got an iterator {self.iterator!r} without __anext__")
 
     def again(self) -> bool:
         """Iterate anew where a cancellation has ended the iterator and not the connection. False: it is its own."""
@@ -49,11 +53,12 @@ async def opened(made: Any) -> Connection:
         made = await made
     context = made if hasattr(type(made), "__aenter__") else None
     source = made if context is None else await type(context).__aenter__(context)
-    if hasattr(type(source), "__aiter__"):
+    try:
         return Connection(source, context)
-    if context is not None:
-        await type(context).__aexit__(context, None, None, None)
-    raise TypeError(f"connect must give an async iterable, or a context manager of one, got {source!r}")
+    except Exception:
+        if context is not None:
+            await type(context).__aexit__(context, None, None, None)
+        raise
 
 
 async def bounded(work: Awaitable[T], seconds: float, expired: Callable[[float], BaseException]) -> T:
@@ -69,6 +74,15 @@ async def bounded(work: Awaitable[T], seconds: float, expired: Callable[[float],
     if deadline is not None:
         deadline.finish(None)
     return value
+
+
+async def ended(wait: Awaitable[object], seconds: float) -> bool:
+    """Whether what is waited for has come within so many seconds."""
+    try:
+        await bounded(wait, seconds, lambda _: TimeoutError())
+    except TimeoutError:
+        return False
+    return True
 
 
 async def closed(connection: Connection, seconds: float) -> None:
