@@ -8,12 +8,12 @@ a quantile of the operation's own latencies), not before WARM_UP of them are kno
 is made only while the breaker is closed and the retry budget, which pays for it, has one left; else the first attempt
 goes on alone. It is for async functions that may safely be carried out twice: nothing is hedged unless you say so.
 
-The first success wins, and the loser is cancelled and awaited before the call returns. A failure of one does not end
-the other; where both fail, the first attempt's error is raised. Breaker, retries and latencies see one call, of the
-length that its caller saw. The first attempt runs in the caller's own task, the second in one beside it, with a copy of
-the context variables that the call began with; `remaining()` tells the same deadline in both. Cancelling the caller
-cancels both, and waits for them. Without an asyncio loop there is nothing to hedge with, and only the first attempt is
-made.
+The first success wins, and the loser is cancelled and awaited before the call returns. A failure of one, be it by
+`failure=`, does not end the other; where both fail, it is the first attempt's that the caller gets. Breaker, retries
+and latencies see one call, of the length that its caller saw. The first attempt runs in the caller's own task, the
+second in one beside it, with a copy of the context variables that the call began with; `remaining()` tells the same
+deadline in both. Cancelling the caller cancels both, and waits for them. Without an asyncio loop there is nothing to
+hedge with, and only the first attempt is made.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def hedged(fn: Callable[..., Any], recovery: Recovery, quantile: float) -> Calla
 
     @functools.wraps(fn)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        delay = patience.seconds()
+        delay = None if recovery.integration.passes_through else patience.seconds()
         loop = timers.running_loop()
         if delay is None or loop is None:
             return await fn(*args, **kwargs)
@@ -123,41 +123,52 @@ class _Race:
 
     async def run(self) -> Any:
         call_off = timers.current.call_later(self._loop, self._delay, self._start)
+        value: Any = None
+        error: BaseException | None = None
         try:
-            value, error = await self._attempt(), None
+            value = await self._attempt()
         except BaseException as raised:
-            value, error = None, raised
+            error = raised
         self._first_runs = False
         call_off()
         try:
-            return await self._settle(value, error)
-        finally:
-            error = None  # its traceback holds this frame
-
-    async def _settle(self, value: Any, error: BaseException | None) -> Any:
-        """What the call comes to once the first attempt has ended."""
-        second = self._second
-        if second is None:
+            if self._second is not None:
+                value, error = await self._settle(self._second, value, error)
             if error is not None:
                 raise error
             return value
+        finally:
+            error = None  # its traceback holds this frame
+
+    async def _settle(self, second: Task[Any], value: Any, error: BaseException | None) -> tuple[Any, Any]:
+        """What the call comes to, a value or an error, once the first of two attempts has ended."""
         if self._won:
             from asyncio import CancelledError
 
             # Our own request to end is answered; those of others stand, and must be seen.
-            if self._task.uncancel() > self._cancelling and isinstance(error, CancelledError):
-                raise error
-            return second.result()
-        if isinstance(error, Exception):
+            cancelled = self._task.uncancel() > self._cancelling and isinstance(error, CancelledError)
+            return (None, error) if cancelled else (second.result(), None)
+        if isinstance(error, GeneratorExit):  # closed by hand, or with its loop: nothing can be awaited any more
+            second.cancel()
+        elif isinstance(error, Exception) or (error is None and self._failed(value)):
             await _ended(second)
-            if not second.cancelled() and second.exception() is None:
-                return second.result()
+            if self._succeeded(second):
+                return second.result(), None
         else:
             second.cancel()
             await _ended(second)
-        if error is not None:
-            raise error
-        return value
+        return value, error
+
+    def _succeeded(self, second: Task[Any]) -> bool:
+        # Its exception is looked at, so that nobody misses it.
+        return not second.cancelled() and second.exception() is None and not self._failed(second.result())
+
+    def _failed(self, value: Any) -> bool:
+        """Whether `failure=` finds fault with a value; what it makes nonsense of is a success, as for the guard."""
+        try:
+            return self._recovery.judge(value) is not None
+        except Exception:
+            return False
 
     def _start(self) -> None:
         """The first attempt has had its time: start another, if we may."""
@@ -175,8 +186,7 @@ class _Race:
         self._second.add_done_callback(self._second_ended)
 
     def _second_ended(self, second: Task[Any]) -> None:
-        succeeded = not second.cancelled() and second.exception() is None  # looked at, so that nobody misses it
-        if succeeded and self._first_runs:
+        if self._succeeded(second) and self._first_runs:
             self._won = True
             self._task.cancel()
 
@@ -200,5 +210,8 @@ async def _ended(second: Task[Any]) -> None:
         except CancelledError as error:
             asked = error
             second.cancel()
-    if asked is not None:
-        raise asked
+    try:
+        if asked is not None:
+            raise asked
+    finally:
+        asked = None

@@ -465,6 +465,11 @@ class Integration:
         made: AnyGuard = self._registry.watched(recovery.bare or guard.__wrapped__, twin, shared=False)
         return made
 
+    @property
+    def passes_through(self) -> bool:
+        """Whether `Registry.disable` has made its guards nothing but the functions they stand before."""
+        return self._registry.disabled
+
     def limit_reason(self) -> str:
         """Why fewer than all of its calls go."""
         return self._registry.capacities.reason(self)

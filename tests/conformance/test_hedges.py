@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import failsoft
-from failsoft import CircuitState, Integration
+from failsoft import CircuitState, Integration, Registry
 from failsoft.hedges import WARM_UP
 from failsoft.testing import FakeClock
 
@@ -392,3 +394,89 @@ def test_not_everything_can_be_hedged(make: Make) -> None:
         make().guard(lambda: None, hedge=0.95)
     with pytest.raises(ValueError, match="hedge may carry a call out twice, which idempotent=False forbids"):
         make().guard(call, hedge=0.95, idempotent=False)
+
+
+def faulty(value: Any) -> str | None:
+    return "SERVER_ERROR" if value == "503" else None
+
+
+def test_a_value_that_is_a_failure_does_not_win(make: Make) -> None:
+    _, _, answer = race(make, after(0.05, "good"), after(0.0, "503"), failure=faulty)
+    assert answer == "good"
+
+
+def test_a_first_value_that_is_a_failure_waits_for_the_second(make: Make) -> None:
+    _, _, answer = race(make, after(0.03, "503"), after(0.05, "good"), failure=faulty)
+    assert answer == "good"
+
+
+@pytest.mark.parametrize("second", ["503", ValueError("too")])
+def test_where_both_fail_the_first_value_is_given(make: Make, second: Any) -> None:
+    _, dependency, answer = race(make, after(0.03, "503"), after(0.0, second), failure=faulty)
+    assert answer == "503"
+    assert dependency.status().failures == 1
+
+
+def test_a_guard_that_passes_through_hedges_nothing(make: Make, registry: Registry) -> None:
+    peer, dependency = Peer(), make()
+    guard = dependency.guard(peer.call, hedge=0.9)
+    warm(dependency)
+    peer.script = [after(0.03, "first"), after(0.0, "second")]
+    registry.disable()
+    assert (asyncio.run(guard()), peer.started) == ("first", 1)
+
+
+def test_a_call_that_is_closed_leaves_no_second_attempt(make: Make) -> None:
+    async def main() -> None:
+        peer, dependency = Peer(), make()
+        guard = dependency.guard(peer.call, hedge=0.9)
+        warm(dependency)
+        peer.script = [FOREVER, FOREVER]
+        call: Any = guard()
+
+        class Driven:
+            def __await__(self) -> Any:
+                yield call.send(None)
+
+        async def drive() -> None:
+            await Driven()
+
+        driver = asyncio.create_task(drive())
+        await asyncio.sleep(0.03)
+        assert peer.started == 2
+        call.close()  # as at the end of a loop that leaves tasks behind
+        driver.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert sorted(peer.ended) == [0, 1]
+
+    asyncio.run(main())
+
+
+class Fault(Exception):
+    pass
+
+
+def test_an_error_is_held_by_nothing_but_its_catcher(make: Make) -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0.03)
+        raise Fault
+
+    async def main() -> weakref.ref[BaseException]:
+        peer, dependency = Peer(), make()
+        guard = dependency.guard(peer.call, hedge=0.9)
+        warm(dependency)
+        peer.script = [fails, fails]
+        try:
+            await guard()
+        except Fault as error:
+            assert peer.started == 2
+            return weakref.ref(error)
+        raise AssertionError
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(main())() is None
+    finally:
+        gc.enable()
