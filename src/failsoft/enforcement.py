@@ -13,7 +13,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable
-from types import BuiltinFunctionType, MethodType
+from types import MethodType
 
 from . import forks, timers
 from ._core import EVENTS, frame, now_ns, remaining, set_frame
@@ -22,6 +22,7 @@ from .config import ErrorCategory
 from .course import SECOND
 from .errors import IntegrationError, IntegrationTimeoutError
 from .functions import dress, is_coroutine_function, name_of
+from .guards import binds
 from .records import Record
 
 TYPE_CHECKING = False
@@ -40,8 +41,6 @@ IDLE_SECONDS = 10.0
 """How long one waits for it. Real seconds, whatever clock the rest goes by: it decides nothing."""
 
 REJECTED = EVENTS.index("rejected")
-
-_UNBOUND = (BuiltinFunctionType, MethodType, type)
 
 
 class AbandonedCall(Record):
@@ -64,6 +63,7 @@ class _Job:
         "error",
         "left",
         "operation",
+        "runs",
         "value",
     )
 
@@ -71,7 +71,8 @@ class _Job:
         self.operation = operation
         self.began = now_ns()
         self.done = threading.Event()
-        self.left: dict[_Job, int] | None = None  # where it is listed, once its caller has gone
+        self.runs = False
+        self.left: dict[_Job, int] | None = None  # where it is listed while it runs, once its caller has gone
         self.value: Any = None
         self.error: BaseException | None = None
         self._function: Callable[..., Any] | None = function
@@ -83,6 +84,10 @@ class _Job:
         assert self._function is not None
         assert self._arguments is not None
         args, kwargs = self._arguments
+        with _lock:
+            self.runs = True
+            if self.left is not None:  # its caller was interrupted as the thread started
+                self.left[self] = forks.generation
         set_frame(self._frame)
         try:
             self.value = self._context.run(self._function, *args, **kwargs)
@@ -96,9 +101,10 @@ class _Job:
     def finish(self) -> None:
         with _lock:
             self.done.set()
-            if self.left is not None:
-                self.left.pop(self, None)
-                self.value = self.error = None  # nobody will ask
+            if self.left is None:
+                return
+            self.left.pop(self, None)
+        self.value = self.error = None  # nobody will ask; what goes with them may be code of the user's
 
     def abandon(self, calls: dict[_Job, int]) -> bool:
         """Leave it to itself. False: it has just finished."""
@@ -106,7 +112,8 @@ class _Job:
             if self.done.is_set():
                 return False
             self.left = calls
-            calls[self] = forks.generation
+            if self.runs:
+                calls[self] = forks.generation
             return True
 
 
@@ -177,9 +184,12 @@ class Abandoned:
 
     def jobs(self) -> list[_Job]:
         with _lock:
-            for job in [job for job, generation in self._calls.items() if generation != forks.generation]:
-                del self._calls[job]  # of the parent process
-            return sorted(self._calls, key=lambda job: job.began)
+            parents = [job for job, generation in self._calls.items() if generation != forks.generation]
+            for job in parents:
+                del self._calls[job]
+            jobs = list(self._calls)
+        parents.clear()  # not under the lock: what goes with them may be code of the user's
+        return sorted(jobs, key=lambda job: job.began)
 
     def told(self) -> tuple[AbandonedCall, ...]:
         """What `Integration.abandoned` gives."""
@@ -189,27 +199,29 @@ class Abandoned:
     def call(self, fn: Callable[..., Any], by: _By, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call `fn` in a thread, and wait for it as long as the deadline in force allows."""
         patience = remaining()
-        if patience is None:  # the guard is a pass-through, and nothing sets a limit
+        if patience is None or by.integration.passes_through:
             return fn(*args, **kwargs)
         if len(self._calls) >= ABANDONED_MOST:
             self._refuse(by)
         job = _Job(by.operation, fn, (args, kwargs))
         try:
-            _start(job)
-        except RuntimeError as error:  # the system gives no more threads, or the interpreter is at its end
-            raise by.refusal(f"no thread for it: {error}", "no thread", "NO_THREAD") from error
-        try:
+            try:
+                _start(job)
+            except RuntimeError as error:  # the system gives no more threads, or the interpreter is at its end
+                raise by.refusal(f"no thread for it: {error}", "no thread", "NO_THREAD") from error
             if not timers.current.wait(job.done, patience) and job.abandon(self._calls):
                 raise _left(by, patience)
         except BaseException:  # an interrupt too
             job.abandon(self._calls)
             raise
+        value, raised = job.value, job.error
+        job.value = job.error = None  # its traceback holds the job, and this frame
         try:
-            if job.error is not None:
-                raise job.error
-            return job.value
+            if raised is not None:
+                raise raised
+            return value
         finally:
-            del job  # or the error's traceback would hold the error
+            raised = None
 
     def _refuse(self, by: _By) -> None:
         jobs = self.jobs()
@@ -271,8 +283,7 @@ def enforced(fn: Callable[..., Any], integration: Integration, operation: str | 
     if is_coroutine_function(fn):
         raise TypeError(f'enforce="thread" is for blocking functions; {fn!r} is async, and is cancelled in time anyway')
     by = _By(integration, operation or name_of(fn))
-    binds = hasattr(type(fn), "__get__") and not isinstance(fn, _UNBOUND)
-    wrapper = (_Binding if binds else _InThread)(fn, by, abandoned)
+    wrapper = (_Binding if binds(fn) else _InThread)(fn, by, abandoned)
     dress(wrapper, fn, by.operation)
     return wrapper
 

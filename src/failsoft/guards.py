@@ -32,6 +32,11 @@ _UNBOUND = (BuiltinFunctionType, MethodType, type, *(() if sys.version_info >= (
 """What has a `__get__` that gives itself. A partial binds from Python 3.14 on."""
 
 
+def binds(fn: object) -> bool:
+    """Whether `fn` becomes a method in a class."""
+    return hasattr(type(fn), "__get__") and not isinstance(fn, _UNBOUND)
+
+
 def refuse_generators(fn: object) -> None:
     """A generator's work happens after the call that made it, where a guard no longer is."""
     if is_generator_function(fn):
@@ -62,7 +67,7 @@ def build(
         recovery,
         judge=recovery.judge if recovery.failure else None,
         is_async=is_coroutine_function(fn),
-        binds=hasattr(type(fn), "__get__") and not isinstance(fn, _UNBOUND),
+        binds=binds(fn),
         # Not `retries`: those may come with other settings, for calls that are out already too.
         keeps_arguments=bool(recovery.retry or recovery.fallbacks or callable(recovery.details)),
         has_fallbacks=bool(recovery.fallbacks),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -165,7 +167,7 @@ def test_an_interrupt_leaves_the_call_too(make: Make, release: threading.Event) 
 
     def interrupt() -> None:
         started.wait()
-        time.sleep(0.05)  # a signal between Python's last look and its wait is seen after the wait only, ours or not
+        time.sleep(0.05)  # until the caller is sure to wait: a signal just before that is seen when the wait is over
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -173,6 +175,24 @@ def test_an_interrupt_leaves_the_call_too(make: Make, release: threading.Event) 
         integration.guard(hang, enforce="thread")()
     assert [call.operation for call in integration.abandoned] == ["hang"]
     assert integration.status().failures == 0
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_it_too(
+    make: Make, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = enforcement._start
+
+    def interrupted(job: Any) -> None:
+        start(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(enforcement, "_start", interrupted)
+    integration = make()
+    with pytest.raises(KeyboardInterrupt):
+        integration.guard(release.wait, enforce="thread", operation="hang")()
+    eventually(lambda: [call.operation for call in integration.abandoned] == ["hang"])
+    release.set()
+    eventually(lambda: integration.abandoned == ())
 
 
 class AtTheLastMoment:
@@ -389,3 +409,65 @@ def test_an_async_caller_of_a_sync_guard_is_held_as_by_any_blocking_call(make: M
 
     with pytest.raises(IntegrationTimeoutError):
         asyncio.run(main())
+
+
+class Fault(Exception):
+    pass
+
+
+def test_an_error_is_held_by_nothing_but_its_catcher(make: Make) -> None:
+    @make().guard(enforce="thread")
+    def fail() -> None:
+        raise Fault
+
+    def caught() -> weakref.ref[BaseException]:
+        try:
+            fail()
+        except Fault as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert caught()() is None
+    finally:
+        gc.enable()
+
+
+def test_a_disabled_guard_is_the_bare_function_in_a_block_too(make: Make, registry: Registry) -> None:
+    guard = make().guard(threading.current_thread, enforce="thread", operation="who")
+    registry.disable()
+    with deadline(5.0):
+        assert guard() is threading.current_thread()
+
+
+def test_what_nobody_asked_for_is_let_go_outside_the_lock(make: Make, release: threading.Event) -> None:
+    held: list[bool] = []
+    gone = threading.Event()
+
+    class Value:
+        def __del__(self) -> None:
+            held.append(enforcement._lock._is_owned())
+            gone.set()
+
+    @make(circuit_breaker=QUICK).guard(enforce="thread")
+    def hang() -> Value:
+        release.wait()
+        return Value()
+
+    with pytest.raises(IntegrationTimeoutError):
+        hang()
+    release.set()
+    assert gone.wait(5.0)
+    assert held == [False]
+
+
+def test_a_function_may_raise_what_ends_iterations(make: Make) -> None:
+    @make().guard(enforce="thread")
+    def last() -> None:
+        raise StopIteration(3)
+
+    with pytest.raises(StopIteration) as told:
+        last()
+    assert told.value.value == 3
