@@ -97,7 +97,11 @@ class Deadline:
     async def __aenter__(self) -> Self:
         self.__enter__()
         if self._until is not None:
-            self._armed = expiry.arm(max(self._until - now_ns(), 0) / SECOND, _expired)
+            try:
+                self._armed = expiry.arm(max(self._until - now_ns(), 0) / SECOND, _expired)
+            except BaseException as error:
+                self.__exit__(type(error), error, None)  # nobody else will
+                raise
         return self
 
     async def __aexit__(

@@ -33,13 +33,19 @@ _MILLISECOND = 1_000_000
 _UNITS = {"n": 1, "u": 1_000, "m": _MILLISECOND, "S": SECOND, "M": 60 * SECOND, "H": 3600 * SECOND}
 """ns in each unit of gRPC's: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md"""
 
+_WSGI = "http_"
+"""What the names of headers begin with in a WSGI environment, where they have "_" for "-"."""
+
 _LARGER = {"n": "u", "u": "m", "m": "S"}
 
 _DIGITS_MOST = 8
 """Of a grpc-timeout."""
 
-_TEXT_MOST = 32
-"""Characters of a header that are looked at. What is longer is no number of milliseconds anybody meant."""
+_NUMBER_MOST = 32
+"""Characters of one. What is longer is no number of milliseconds anybody meant."""
+
+_TEXT_MOST = 256
+"""Characters of a header that are looked at."""
 
 
 def inject_deadline(headers: MutableMapping[str, str], *, header: str = HEADER, margin: float = 0.0) -> None:
@@ -50,6 +56,9 @@ def inject_deadline(headers: MutableMapping[str, str], *, header: str = HEADER, 
     """
     left = _left(margin)
     if left is not None:
+        name = header.lower()
+        for other in [key for key in headers if key != header and _text(key).lower() == name]:
+            del headers[other]  # as it came from our own caller, say: there is one deadline
         headers[header] = _grpc(left) if header.lower() == GRPC else str(left // _MILLISECOND)
 
 
@@ -61,11 +70,11 @@ def extract_deadline(
         with extract_deadline(request.headers):
             ...
 
-    `headers` is a mapping, or pairs as of ASGI and gRPC metadata, of str or bytes; names in whatever case. What is no
-    number, negative, or overlong counts as not there, and nobody is given more than `most` seconds. Never raises on
-    account of what the headers hold.
+    `headers` is a mapping, be it a WSGI environment, or pairs as of ASGI and gRPC metadata, of str or bytes; names in
+    whatever case. Of several the least holds. What is no number, negative, or overlong counts as not there, and nobody
+    is given more than `most` seconds. Never raises on account of what the headers hold.
     """
-    if not isinstance(most, (int, float)) or not 0.0 < most <= LONGEST:
+    if isinstance(most, bool) or not isinstance(most, (int, float)) or not 0.0 < most <= LONGEST:
         raise ValueError(f"most must be a number of seconds above 0 to {LONGEST:g}, got {most!r}")
     try:
         told = _told(headers, header.lower())
@@ -113,7 +122,7 @@ def _from_grpc(text: str) -> int | None:
 
 
 def _from_millis(text: str) -> int | None:
-    return int(text) * _MILLISECOND if text.isascii() and text.isdigit() else None
+    return int(text) * _MILLISECOND if len(text) <= _NUMBER_MOST and text.isascii() and text.isdigit() else None
 
 
 def _told(headers: Any, name: str) -> int | None:
@@ -121,11 +130,13 @@ def _told(headers: Any, name: str) -> int | None:
     found: list[int] = []
     for key, value in headers.items() if hasattr(headers, "items") else headers:
         field = _text(key).lower()
+        if field.startswith(_WSGI):
+            field = field.removeprefix(_WSGI).replace("_", "-")
         if field != name and field not in (HEADER, GRPC):
             continue
+        read = _from_grpc if field == GRPC else _from_millis
         for one in value if isinstance(value, (list, tuple)) else (value,):
-            text = _text(one).strip()
-            ns = _from_grpc(text) if field == GRPC else _from_millis(text)
+            ns = read(_text(one).strip())
             if ns is not None:
                 found.append(ns)
     return min(found, default=None)

@@ -534,3 +534,17 @@ def test_a_forked_child_starts_without_it(make: Make) -> None:
 
     with deadline(0.01):
         assert integration.guard(fork)() == 0
+
+
+def test_a_block_that_cannot_be_armed_binds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise RuntimeError("no")
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="no"):
+            async with deadline(5.0):
+                raise AssertionError
+        assert remaining() is None
+
+    monkeypatch.setattr("failsoft.expiry.arm", refuses)
+    asyncio.run(main())

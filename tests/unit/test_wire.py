@@ -175,3 +175,29 @@ def test_grpc_text_is_read_by_its_unit(count: int, unit: str) -> None:
 )
 def test_what_is_no_grpc_text_is_none(text: Any) -> None:
     assert parse_grpc_timeout(text) is None
+
+
+def test_a_header_may_have_any_name() -> None:
+    name = "x-the-time-that-is-left-for-this-request-in-milliseconds"
+    headers: dict[str, str] = {}
+    with deadline(1.0):
+        inject_deadline(headers, header=name)
+    assert extract_deadline(headers, header=name).remaining() is not None
+
+
+def test_it_is_read_from_a_wsgi_environment(clock: FakeClock) -> None:
+    environment = {"wsgi.input": object(), "HTTP_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS": "250", "HTTP_HOST": "here"}
+    assert extract_deadline(environment).remaining() == 0.25
+
+
+def test_what_was_written_in_another_case_is_replaced() -> None:
+    headers = {"X-Envoy-Expected-Rq-Timeout-Ms": "60000", "Accept": "*/*"}
+    with deadline(1.0):
+        inject_deadline(headers)
+    assert set(headers) == {HEADER, "Accept"}
+
+
+@pytest.mark.parametrize("most", [True, 0.0, -1.0, "1"])
+def test_the_most_is_a_time(most: Any) -> None:
+    with pytest.raises(ValueError, match="most must be"):
+        extract_deadline({}, most=most)
