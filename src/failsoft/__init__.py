@@ -21,7 +21,6 @@ from .config import (
     Timeouts,
     default_config,
 )
-from .config_files import load_config
 from .deadlines import Deadline, deadline, remaining
 from .decisions import Decision, Explanation
 from .degraded import DegradedMode
@@ -38,22 +37,12 @@ from .errors import (
     ThrottledError,
 )
 from .events import subscribe
-from .fallback_sets import (
-    ai_fallbacks,
-    cache_fallbacks,
-    database_fallbacks,
-    external_api_fallbacks,
-    market_data_fallbacks,
-)
 from .fallbacks import Aged, Fallback
-from .health import HealthMonitor
-from .health.status import HealthStatus
 from .integrations import Integration
 from .load import LoadStatus
 from .metrics import OperationMetrics
 from .registry import Registry
 from .retry import calculate_backoff
-from .simulated import SimulatedPrice
 from .wrapper import (
     configure,
     create_integration_operation,
@@ -61,12 +50,10 @@ from .wrapper import (
     exit_degraded_mode,
     explain,
     fallback_manager,
-    get_all_integration_health,
     get_circuit_breaker_status,
     get_circuit_breaker_summary,
     get_metrics_summary,
     integration,
-    integration_health_monitor,
     integration_metrics,
     is_degraded,
     reset_circuit_breaker,
@@ -75,12 +62,49 @@ from .wrapper import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .batches import Batch
+    from .config_files import load_config
+    from .enforcement import AbandonedCall
+    from .fallback_sets import (
+        ai_fallbacks,
+        cache_fallbacks,
+        database_fallbacks,
+        external_api_fallbacks,
+        market_data_fallbacks,
+    )
+    from .health import HealthMonitor
+    from .health.default import get_all_integration_health, integration_health_monitor
+    from .health.status import HealthStatus
+    from .simulated import SimulatedPrice
+    from .streams import Stream, StreamMetrics, StreamPosition, StreamState, StreamStatus
+    from .streams.watched import Watch
     from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
 
+_LATER = {
+    "batches": ("Batch",),
+    "config_files": ("load_config",),
+    "enforcement": ("AbandonedCall",),
+    "fallback_sets": (
+        "ai_fallbacks", "cache_fallbacks", "database_fallbacks", "external_api_fallbacks", "market_data_fallbacks",
+    ),
+    "health": ("HealthMonitor",),
+    "health.default": ("get_all_integration_health", "integration_health_monitor"),
+    "health.status": ("HealthStatus",),
+    "simulated": ("SimulatedPrice",),
+    "streams": ("Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamStatus"),
+    "streams.watched": ("Watch",),
+    "wire": ("extract_deadline", "grpc_timeout", "inject_deadline", "parse_grpc_timeout"),
+}  # fmt: skip
+"""Rooms that few programs need, and the names that are in them: imported when one is first asked for."""
+
+_ROOMS = {name: room for room, names in _LATER.items() for name in names}
+
 __all__ = [
+    "AbandonedCall",
     "AdaptiveThrottle",
     "Aged",
     "Backoff",
+    "Batch",
     "BreakerStatus",
     "BreakerSummary",
     "Bulkhead",
@@ -119,9 +143,15 @@ __all__ = [
     "RetryBudgetStatus",
     "RetryPolicy",
     "SimulatedPrice",
+    "Stream",
+    "StreamMetrics",
     "StreamOverflowError",
+    "StreamPosition",
+    "StreamState",
+    "StreamStatus",
     "ThrottledError",
     "Timeouts",
+    "Watch",
     "ai_fallbacks",
     "cache_fallbacks",
     "calculate_backoff",
@@ -163,12 +193,17 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Names whose rooms few programs need: imported when they are first asked for."""
-        if name in ("extract_deadline", "grpc_timeout", "inject_deadline", "parse_grpc_timeout"):
-            from . import wire
+        from importlib import import_module
 
-            return getattr(wire, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _LATER:
+            return import_module(f".{name}", __name__)
+        if name not in _ROOMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
 
 
 def get_include() -> str:

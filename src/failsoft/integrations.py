@@ -14,7 +14,6 @@ from .breakers import BreakerStatus, CircuitBreaker
 from .budgets import RetryBudgetStatus, budget_status
 from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one
 from .decisions import CAPACITY, OPERATOR, Explanation, explain
-from .dedupe import Flights
 from .fallbacks import Fallback, in_order
 from .functions import name_of
 from .guards import limits, refuse_generators
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
     from ._core import AsyncGuard, Guard
+    from .dedupe import Flights
     from .enforcement import Abandoned, AbandonedCall
     from .load import LoadStatus
     from .metrics import OperationMetrics
@@ -208,6 +208,11 @@ class Integration:
             from .hedges import check_hedge
 
             hedge = check_hedge(fn, hedge, idempotent)
+        flights: Flights | None = None
+        if dedupe:
+            from .dedupe import Flights
+
+            flights = Flights(None if dedupe is True else dedupe)
         name = operation or name_of(fn)
         return Recovery(
             self,
@@ -220,7 +225,7 @@ class Integration:
             details=details,
             key=key,
             max_keys=at_least_one("max_keys", max_keys),  # type: ignore[arg-type]  # what its check gives
-            flights=Flights(None if dedupe is True else dedupe) if dedupe else None,
+            flights=flights,
             hedge=hedge,
         )
 

@@ -16,7 +16,6 @@ from .decisions import Explanation
 from .degraded import DegradedMode
 from .fallbacks import Fallback
 from .functions import name_of
-from .health.status import HealthStatus
 from .integrations import CALLERS_MOST, Integration
 from .metrics import OperationMetrics
 from .registry import Registry
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 integration_metrics = registries.default.metrics
 """The metrics of the default registry's operations."""
-
-integration_health_monitor = registries.default.health
 
 
 def integration(
@@ -178,8 +175,3 @@ def should_limit_operations(target: IntegrationType | str) -> bool:
     At a capacity of 0.75 exactly one in four is to be left out. Use this or the guard, not both: the guard limits too.
     """
     return registries.default.capacities.limits_next(target)
-
-
-def get_all_integration_health() -> dict[str, HealthStatus]:
-    """The health of every integration by name: by its health check, or by its traffic where it has none."""
-    return integration_health_monitor.get_all_health()

@@ -1,0 +1,47 @@
+"""What `import failsoft` loads, and that what it does not is there all the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import failsoft
+
+LATER = (
+    "batches", "config_files", "config_values", "config_variables", "dedupe", "enforcement", "fallback_sets", "handlers",
+    "health", "hedges", "queues", "simulated", "streams", "testing", "wire",
+)  # fmt: skip
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_rooms_that_few_need_are_loaded_when_one_is_asked_for() -> None:
+    loaded = run("import sys, failsoft; print(*sys.modules)").split()
+    assert not {f"failsoft.{room}" for room in LATER} & set(loaded)
+
+
+def test_every_name_is_there_and_listed() -> None:
+    code = (
+        "import failsoft; listed = dir(failsoft)\n"
+        "assert not set(failsoft.__all__) - set(listed)\n"
+        "from failsoft import *\n"
+        "assert not [name for name in failsoft.__all__ if globals()[name] is not getattr(failsoft, name)]\n"
+        "print(len(listed) == len(set(listed)), len(failsoft.__all__) == len(set(failsoft.__all__)))"
+    )
+    assert run(code).split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("room", ["health", "streams", "wire", "fallback_sets"])
+def test_such_a_room_is_an_attribute_too(room: str) -> None:
+    assert run(f"import failsoft; print(failsoft.{room}.__name__)") == f"failsoft.{room}\n"
+
+
+def test_what_is_not_there_is_told_as_usual() -> None:
+    with pytest.raises(AttributeError, match="module 'failsoft' has no attribute 'integrations_'"):
+        failsoft.integrations_  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="cannot import name 'nothing' from 'failsoft'"):
+        from failsoft import nothing  # type: ignore[attr-defined]  # noqa: F401
