@@ -62,7 +62,7 @@ if TYPE_CHECKING:
         """What `Integration.guard` takes besides the function."""
 
         operation: str | None
-        enforce: str | None
+        enforce: Literal["thread"] | None
 
     class Decorator(Protocol):
         """What `Integration.guard(...)` without a function gives."""
