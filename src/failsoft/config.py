@@ -140,7 +140,9 @@ def _member(enum: type[_Enum]) -> Callable[[str, object], _Enum]:
 def _part(kind: type) -> _Check:
     def check(field: str, value: object) -> object:
         if not isinstance(value, kind):
-            raise TypeError(f"{field} must be a {kind.__name__}, got {shown(value)}")
+            raise TypeError(
+                f"{field} must be {'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}, got {shown(value)}"
+            )
         return value
 
     return check

@@ -12,7 +12,7 @@ from ._core import Budget, Load, Operation, control_guard, retime_guard
 from .attempts import IntegrationAttempt
 from .breakers import BreakerStatus, CircuitBreaker
 from .budgets import RetryBudgetStatus, budget_status
-from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one
+from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one, nearest
 from .decisions import CAPACITY, OPERATOR, Explanation, explain
 from .fallbacks import Fallback, in_order
 from .functions import name_of
@@ -78,6 +78,11 @@ if TYPE_CHECKING:
 CALLERS_MOST = 64
 """Guards kept for `call` and `with_integration_resilience`, per integration. The one made first goes first: fallbacks
 made for one call only would otherwise pile up."""
+
+OPTIONS = [
+    "operation", "fallbacks", "dedupe", "retry", "idempotent", "failure", "key", "max_keys", "details", "hedge", "enforce",
+]  # fmt: skip
+"""What `Integration.guard` takes besides the function."""
 
 STANDING = {
     CircuitState.FORCED_OPEN: "force_open",
@@ -166,7 +171,12 @@ class Integration:
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {fn!r}")
         refuse_generators(fn)
+        for option in options:
+            if option not in OPTIONS:
+                raise TypeError(f"guard has no option {option!r}{nearest(option, OPTIONS)}")
         if enforce is not None:
+            if options.get("hedge") is not None:
+                raise TypeError("hedge is for async functions and enforce for blocking ones; no function can have both")
             fn = self._enforced(fn, enforce, options.get("operation"))
         return self._registry.watched(fn, self._recovery(fn, **options), shared=True)
 

@@ -411,6 +411,14 @@ def test_an_async_caller_of_a_sync_guard_is_held_as_by_any_blocking_call(make: M
         asyncio.run(main())
 
 
+def test_options_that_cannot_be_are_told(make: Make) -> None:
+    integration = make()
+    with pytest.raises(TypeError, match=r"guard has no option 'enforced'; did you mean 'enforce'\?"):
+        integration.guard(time.sleep, enforced="thread")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="no function can have both"):
+        integration.guard(time.sleep, enforce="thread", hedge=0.9)
+
+
 class Fault(Exception):
     pass
 
