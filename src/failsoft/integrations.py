@@ -80,7 +80,8 @@ CALLERS_MOST = 64
 made for one call only would otherwise pile up."""
 
 OPTIONS = [
-    "operation", "fallbacks", "dedupe", "retry", "idempotent", "failure", "key", "max_keys", "details", "hedge", "enforce",
+    "operation", "fallbacks", "dedupe", "retry", "idempotent", "failure", "key", "max_keys", "details", "hedge",
+    "enforce",
 ]  # fmt: skip
 """What `Integration.guard` takes besides the function."""
 
