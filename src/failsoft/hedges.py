@@ -8,12 +8,12 @@ a quantile of the operation's own latencies), not before WARM_UP of them are kno
 is made only while the breaker is closed and the retry budget, which pays for it, has one left; else the first attempt
 goes on alone. It is for async functions that may safely be carried out twice: nothing is hedged unless you say so.
 
-The first success wins, and the loser is cancelled and awaited before the call returns. A failure of one, be it by
-`failure=`, does not end the other; where both fail, it is the first attempt's that the caller gets. Breaker, retries
-and latencies see one call, of the length that its caller saw. The first attempt runs in the caller's own task, the
-second in one beside it, with a copy of the context variables that the call began with; `remaining()` tells the same
-deadline in both. Cancelling the caller cancels both, and waits for them. Without an asyncio loop there is nothing to
-hedge with, and only the first attempt is made.
+The first success wins, and the loser is cancelled and awaited before the call returns, unless its end takes more than
+half of the time that is left. A failure of one, be it by `failure=`, does not end the other; where both fail, it is the
+first attempt's that the caller gets. Breaker, retries and latencies see one call, of the length that its caller saw.
+The first attempt runs in the caller's own task, the second in one beside it, with a copy of the context variables that
+the call began with; `remaining()` tells the same deadline in both. Cancelling the caller cancels both, and waits for
+them. Without an asyncio loop there is nothing to hedge with, and only the first attempt is made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import functools
 from collections.abc import Callable
 
 from . import decisions, timers
-from ._core import EVENTS, InFrame, frame, now_ns
+from ._core import EVENTS, InFrame, frame, now_ns, remaining
 from .config import CircuitState
 from .course import SECOND
 from .functions import is_coroutine_function
@@ -156,7 +156,8 @@ class _Race:
                 return second.result(), None
         else:
             second.cancel()
-            await _ended(second)
+            left = remaining() if error is None else None  # a value that is there must not be lost to a slow loser
+            await _ended(second, None if left is None else left / 2)
         return value, error
 
     def _succeeded(self, second: Task[Any]) -> bool:
@@ -199,17 +200,27 @@ async def _awaited(inner: InFrame) -> Any:
     return await inner
 
 
-async def _ended(second: Task[Any]) -> None:
-    """Wait for it, whatever comes; a caller who is cancelled meanwhile cancels it too."""
-    from asyncio import CancelledError, wait
+async def _ended(second: Task[Any], most: float | None = None) -> None:
+    """Wait for it, whatever comes; a caller who is cancelled meanwhile cancels it too.
 
+    After `most` seconds it is left to itself, with what it does on its way out.
+    """
+    from asyncio import FIRST_COMPLETED, CancelledError, wait
+
+    loop = second.get_loop()
+    enough = loop.create_future()
+    call_off = None
+    if most is not None:
+        call_off = timers.current.call_later(loop, most, lambda: None if enough.done() else enough.set_result(None))
     asked: CancelledError | None = None
-    while not second.done():
+    while not second.done() and not enough.done():
         try:
-            await wait((second,))
+            await wait((second, enough), return_when=FIRST_COMPLETED)
         except CancelledError as error:
             asked = error
             second.cancel()
+    if call_off is not None:
+        call_off()
     try:
         if asked is not None:
             raise asked

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import failsoft
-from failsoft import CircuitState, Integration, Registry
+from failsoft import CircuitState, Integration, Registry, deadline
 from failsoft.hedges import WARM_UP
 from failsoft.testing import FakeClock
 
@@ -480,3 +480,30 @@ def test_an_error_is_held_by_nothing_but_its_catcher(make: Make) -> None:
         assert asyncio.run(main())() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("bound", ["block", "attempt"])
+def test_a_value_is_not_lost_to_a_loser_that_takes_its_time(make: Make, bound: str) -> None:
+    let_go: list[asyncio.Event] = []
+
+    async def lingers() -> None:
+        let_go.append(asyncio.Event())
+        try:
+            await asyncio.sleep(3600.0)
+        finally:
+            await let_go[0].wait()
+
+    async def main() -> None:
+        peer = Peer()
+        dependency = make(circuit_breaker={"timeout": 0.3 if bound == "attempt" else 30.0})
+        guard = dependency.guard(peer.call, hedge=0.9)
+        warm(dependency)
+        peer.script = [after(0.03, "first"), lingers]
+        with deadline(0.3 if bound == "block" else None):
+            assert await guard() == "first"
+        assert (peer.ended, dependency.metrics("call").timeouts) == ([0], 0)
+        let_go[0].set()
+        await asyncio.sleep(0.001)
+        assert peer.ended == [0, 1]
+
+    asyncio.run(main())
