@@ -232,7 +232,7 @@ def test_a_cancellation_that_races_the_winner_is_never_swallowed(make: Make, whe
 
 
 def test_the_attempt_timeout_bounds_both(make: Make) -> None:
-    peer, dependency = Peer(), make(circuit_breaker={"timeout": 0.05})
+    peer, dependency = Peer(), make(circuit_breaker={"timeout": 0.2})
     guard = dependency.guard(peer.call, hedge=0.9)
     warm(dependency)
     peer.script = [FOREVER, FOREVER]

@@ -1170,3 +1170,24 @@ def test_the_error_of_a_connection_is_forgotten_with_the_next(market: Integratio
     finally:
         gc.enable()
         end()
+
+
+@pytest.mark.parametrize("waits_for", ["item", "connection"])
+def test_a_cancellation_from_elsewhere_wins_over_aclose(market: Integration, waits_for: str) -> None:
+    async def connect() -> Any:
+        if waits_for == "connection":
+            await silence()
+        return Feed([1, silence])()
+
+    async def main() -> None:
+        stream = market.stream(connect, stale_after=None)
+        consumer = asyncio.create_task(take(stream, 2))
+        await settle()
+        closing = asyncio.create_task(stream.aclose())
+        consumer.cancel()
+        await closing
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        assert stream.status().state == "closed"
+
+    asyncio.run(main())
