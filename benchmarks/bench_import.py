@@ -16,16 +16,18 @@ BESIDE = ("asyncio", "tenacity", "pybreaker", "stamina", "interlock", "pyresilie
 
 _PROBE = """
 import sys, time
+before = len(sys.modules)
 start = time.perf_counter()
 import {module}
 elapsed = time.perf_counter() - start
+added = len(sys.modules) - before
 import json
-print(json.dumps([elapsed * 1e3, [name for name in {unwanted} if name in sys.modules]]))
+print(json.dumps([elapsed * 1e3, added, [name for name in {unwanted} if name in sys.modules]]))
 """
 
 
-def importing(module: str) -> tuple[float, list[str]]:
-    """Milliseconds of the import in an interpreter of its own, and the unwanted modules that came with it.
+def importing(module: str) -> tuple[float, int, list[str]]:
+    """Of the import in an interpreter of its own: milliseconds, modules it added, and the unwanted ones among them.
 
     Raises:
         ImportError: the module is not there.
@@ -34,8 +36,8 @@ def importing(module: str) -> tuple[float, list[str]]:
     child = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     if child.returncode:
         raise ImportError(child.stderr.strip().rpartition("\n")[2])
-    milliseconds, unwanted = json.loads(child.stdout)
-    return milliseconds, unwanted
+    milliseconds, added, unwanted = json.loads(child.stdout)
+    return milliseconds, added, unwanted
 
 
 def find(effort: Effort) -> Findings:
@@ -43,13 +45,14 @@ def find(effort: Effort) -> Findings:
     times: dict[str, list[float]] = {}
     for module in ("failsoft", *BESIDE):
         try:
-            _, unwanted = importing(module)  # writes the bytecode, warms the disk cache
+            _, added, unwanted = importing(module)  # writes the bytecode, warms the disk cache
         except ImportError as error:
             findings.skipped[module] = str(error)
             continue
         times[module] = []
         if module == "failsoft":
             findings.values["of numpy, asyncio, hdrh imported"] = len(unwanted)
+            findings.values["modules added"] = added
     for _ in range(effort.repetitions):
         for module, found in times.items():
             found.append(importing(module)[0])
@@ -64,6 +67,7 @@ GROUPS = (
         (
             Row("import failsoft", target=Target(cap=20.0), unit="ms"),
             Row("of numpy, asyncio, hdrh imported", target=Target(cap=0.0), unit="modules"),
+            Row("modules added", unit="modules"),
             *(Row(f"import {module}", unit="ms") for module in BESIDE),
         ),
         find,
