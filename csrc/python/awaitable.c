@@ -208,7 +208,7 @@ static bool first_suspension(fs_awaitable *a, PyObject *yielded) {
     a->tracked = true;
     if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return true;
     fs_armed_as armed = fs_deadline_arm(&a->expiry, a->start, a->deadline, yielded);
-    if (FS_UNLIKELY(armed == FS_NOT_ARMED)) fs_report_and_clear(a->guard->recovery); /* and then it goes on unbounded */
+    if (FS_UNLIKELY(armed == FS_NOT_ARMED)) fs_report_and_clear(a->guard->recovery); /* and then it goes on, and is late at worst */
     return armed != FS_UNSUPPORTED;
 }
 

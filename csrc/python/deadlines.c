@@ -421,9 +421,8 @@ fs_armed_as fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, P
     deadline->task = task;
     deadline->cancelling = cancelling;
     deadline->fired = deadline->spared = false;
-    if (FS_LIKELY(hang_up(deadline, queue, now, due) == 0)) return FS_ARMED;
-    fs_deadline_disarm(deadline);
-    return FS_NOT_ARMED;
+    /* Without a timer it hangs there all the same: it is late then, when the wheel is turned for another. */
+    return FS_LIKELY(hang_up(deadline, queue, now, due) == 0) ? FS_ARMED : FS_NOT_ARMED;
 }
 
 /* Take down one deadline that is late and answer its task, a new reference. NULL: no other is. */

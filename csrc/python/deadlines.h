@@ -56,7 +56,7 @@ typedef struct {
 typedef enum {
     FS_ARMED,
     FS_NO_TASK,     /* no asyncio task runs: there is nothing to cancel, and no exception is set */
-    FS_NOT_ARMED,   /* something went wrong */
+    FS_NOT_ARMED,   /* something went wrong; it may be late, or never be */
     FS_UNSUPPORTED, /* the task is one that cannot be cancelled */
 } fs_armed_as;
 
