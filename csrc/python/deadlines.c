@@ -168,11 +168,11 @@ static PyMethodDef gone_method = {"failsoft_loop_gone", queue_gone, METH_O, "For
 
 /* Go by the clock as it is now. */
 static void adopt_clock(fs_deadlines *queue) {
-    queue->source = fs_load_relaxed(&fs_clock.source);
+    queue->fake = fs_load_relaxed(&fs_clock.source) == FS_CLOCK_FAKE;
     queue->ns_per_tick = fs_load_relaxed(&fs_clock.ns_per_tick);
     queue->seen = fs_stamp();
     queue->shift = 0;
-    while (queue->source != FS_CLOCK_FAKE && fs_ticks_to_ns(UINT64_C(2) << queue->shift) <= TICK_MOST_NS) queue->shift++;
+    while (!queue->fake && fs_ticks_to_ns(UINT64_C(2) << queue->shift) <= TICK_MOST_NS) queue->shift++;
     queue->wheel.at = queue->seen >> queue->shift;
 }
 
@@ -339,8 +339,7 @@ static int aim(fs_deadlines *queue, uint64_t tick) {
     return 0;
 }
 
-/* The clock has been replaced by another: a fake one, for tests, or the kernel's where the counter had jumped. What was
- * left then is left now. */
+/* The clock has been replaced by another (a fake one, for tests): what was left then is left now. */
 static void move_to_clock(fs_deadlines *queue) {
     uint64_t was = queue->ns_per_tick;
     uint32_t shift = queue->shift;
@@ -361,7 +360,7 @@ static void move_to_clock(fs_deadlines *queue) {
 }
 
 static inline bool clock_changed(const fs_deadlines *queue) {
-    return fs_load_relaxed(&fs_clock.source) != queue->source;
+    return (fs_load_relaxed(&fs_clock.source) == FS_CLOCK_FAKE) != queue->fake;
 }
 
 static int hang_up(fs_deadline *deadline, fs_deadlines *queue, fs_ticks now, fs_ticks due) {

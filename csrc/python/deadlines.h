@@ -37,7 +37,7 @@ typedef struct fs_deadlines {
     uint64_t ns_per_tick;    /* of the clock the wheel goes by, to move over to another */
     fs_ticks seen;           /* the latest stamp known here */
     uint32_t shift;          /* a tick is 1 << shift stamps */
-    uint32_t source;         /* of the clock, fs_clock_source */
+    bool fake;
     struct fs_deadlines *next;
 #if FS_MANY_WRITERS
     PyMutex mutex;
