@@ -364,7 +364,7 @@ static PyObject *guard_metrics(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     return PyObject_CallMethod(((fs_guard *)self)->recovery, "metrics", NULL);
 }
 
-/* (permit, holds a place, may wait) for n calls at once: now, or out of the queue. */
+/* (permit, the place it holds or None, may wait) for n calls at once: now, or out of the queue. */
 static PyObject *guard_gate(PyObject *self, PyObject *arguments) {
     fs_guard *guard = (fs_guard *)self;
     unsigned long long n;
@@ -377,13 +377,13 @@ static PyObject *guard_gate(PyObject *self, PyObject *arguments) {
     fs_permit permit = waited ? fs_guard_admit_waited(guard, n, held, &gate, &now) : fs_guard_admit(guard, &gate, &now);
     if (!waited && fs_permit_granted(permit)) waits = fs_guard_enter_load(guard, n, &permit, gate, &now, &held);
     bool holds = held && fs_permit_granted(permit);
-    PyObject *answer = Py_BuildValue("(KNN)", (unsigned long long)permit, PyBool_FromLong(holds), PyBool_FromLong(waits));
-    if (!answer && holds) fs_guard_leave(guard, held);
-    return answer;
+    PyObject *place = holds ? fs_place_new(guard, held) : Py_NewRef(Py_None);
+    if (!place) fs_breaker_ignore(fs_guard_breaker(guard), permit);
+    return place ? Py_BuildValue("(KNN)", (unsigned long long)permit, place, PyBool_FromLong(waits)) : NULL;
 }
 
-/* The same for a block that waits in this thread, if need be: a permit. The block knows what it holds before anything
- * else can happen. */
+/* The same for a block that waits in this thread, if need be: a permit. The block has its place before anything else can
+ * happen. */
 static PyObject *guard_pass(PyObject *self, PyObject *arguments) {
     fs_guard *guard = (fs_guard *)self;
     PyObject *block;
@@ -394,15 +394,13 @@ static PyObject *guard_pass(PyObject *self, PyObject *arguments) {
     fs_load *held;
     fs_permit permit = fs_guard_pass(guard, n, FS_FOREVER, &gate, &now, &held);
     if (!fs_permit_granted(permit) && PyErr_Occurred()) return NULL;
-    if (!held || PyObject_SetAttrString(block, "_holds", Py_True) == 0) return PyLong_FromUnsignedLongLong(permit);
-    fs_guard_leave(guard, held);
+    if (!held) return PyLong_FromUnsignedLongLong(permit);
+    PyObject *place = fs_place_new(guard, held);
+    bool kept = place && PyObject_SetAttrString(block, "_place", place) == 0;
+    Py_XDECREF(place);
+    if (kept) return PyLong_FromUnsignedLongLong(permit);
     fs_breaker_ignore(fs_guard_breaker(guard), permit);
     return NULL;
-}
-
-static PyObject *guard_leave(PyObject *self, PyObject *Py_UNUSED(ignored)) {
-    fs_guard_leave((fs_guard *)self, ((fs_guard *)self)->load);
-    Py_RETURN_NONE;
 }
 
 static PyObject *guard_many(PyObject *self, PyObject *n) {
@@ -469,7 +467,6 @@ static PyMethodDef guard_methods[] = {
     {"_settle", guard_settle, METH_VARARGS, "_settle($self, permit, outcome, ns, /)\n--\n\nHow an attempt ended."},
     {"_gate", guard_gate, METH_VARARGS, "_gate($self, n, waited, /)\n--\n\nPass the gate, n calls at once."},
     {"_pass", guard_pass, METH_VARARGS, "_pass($self, block, n, /)\n--\n\nPass the gate for a block, waiting if need be."},
-    {"_leave", guard_leave, METH_NOARGS, "_leave($self, /)\n--\n\nGive the place back that `_gate` has given."},
     {"_refuse", guard_refuse, METH_O, "_refuse($self, permit, /)\n--\n\nA Refusal, counted and told."},
     {"_once", guard_once, METH_VARARGS, "_once($self, mode, args, kwargs, /)\n--\n\nA call past the de-duplication."},
     {"_remember", guard_remember, METH_VARARGS, "_remember($self, args, kwargs, value, /)\n--\n\nKeep a value."},
@@ -532,7 +529,7 @@ int fs_python_setup(PyObject *module) {
         add_type(module, "Refusal", &fs_refusal_type) < 0 ||
         add_type(module, "IntegrationResult", &fs_result_type) < 0 || add_type(module, "Flow", &fs_flow_type) < 0 ||
         add_type(module, "StreamSteps", &fs_stream_type) < 0 || add_type(module, "WatchedLoop", &fs_watch_type) < 0 ||
-        PyType_Ready(&fs_step_type) < 0)
+        PyType_Ready(&fs_step_type) < 0 || PyType_Ready(&fs_place_type) < 0)
         return -1;
     return 0;
 }

@@ -255,6 +255,13 @@ PyObject *fs_exception_take(void);
 PyObject *fs_exception_raised(void);
 void fs_exception_put(PyObject *exception);
 
+/* ---- place.c */
+
+extern PyTypeObject fs_place_type;
+
+/* An object that holds the place that has been entered, and leaves it when it dies; without memory for it, now. */
+PyObject *fs_place_new(fs_guard *guard, fs_load *load);
+
 /* ---- routes.c */
 
 /* Where a call of this guard goes: through its de-duplication, to the guard of its key, or to fs_guard_run. */

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class Block:
     """A `with` or `async with` block behind the gate, used once: its permit, and its place until it ends."""
 
-    __slots__ = ("_guard", "_holds", "_permit", "_started")
+    __slots__ = ("_guard", "_permit", "_place", "_started")
 
     def __init__(self, guard: AnyGuard) -> None:
         self._guard = guard
         self._permit = 0
-        self._holds = False
+        self._place: object = None  # in load control, left when nobody refers to it
         self._started = 0
 
     def _enter(self, n: int) -> None:
@@ -41,11 +41,11 @@ class Block:
             self._begin(TOO_LATE)
             return
         guard = self._guard
-        permit, self._holds, waits = guard._gate(n, False)
+        permit, self._place, waits = guard._gate(n, False)
         if waits:
             code = await guard._recovery.wait_async(n, permit & 0xFF, 0)
             if code == 0:  # the breaker may have opened meanwhile
-                permit, self._holds, _ = guard._gate(n, True)
+                permit, self._place, _ = guard._gate(n, True)
             else:
                 permit = permit & ~0xFF | code
         self._begin(permit)
@@ -60,13 +60,6 @@ class Block:
             raise self._guard._refuse(permit).error()
         self._permit = permit
         self._started = now_ns()
-
-    def _leave(self) -> None:
-        if self._holds:
-            self._holds = False
-            self._guard._leave()
-
-    __del__ = _leave  # where an interrupt has come on its way in or out
 
 
 class IntegrationAttempt(Block):
@@ -94,7 +87,7 @@ class IntegrationAttempt(Block):
 
     def _count(self, error: BaseException | None, patient: bool) -> None:
         took = now_ns() - self._started
-        self._leave()
+        self._place = None
         recovery = self._guard._recovery
         outcome, timed_out = outcome_of(recovery, error, took, patient=patient)
         if timed_out:

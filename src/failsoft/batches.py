@@ -94,7 +94,7 @@ class Batch(Block):
     def _end(self, error: BaseException | None, *, patient: bool) -> None:
         took = now_ns() - self._started
         guard, n = self._guard, self.n
-        self._leave()
+        self._place = None
         recovery = guard._recovery
         outcome, timed_out = outcome_of(recovery, error, took if error is not None else took // n, patient=patient)
         failed = n if outcome == FAILED else self._failed

@@ -323,9 +323,9 @@ class Stream(Feed, StreamSteps["T"]):
     async def _admitted(self) -> None:
         """Wait until the gate lets a connection be made."""
         while not self._is_closed():
-            permit, holds, _ = self._guard._gate(1, False)
-            if holds:
-                self._guard._leave()  # a place is for a call; a stream is there as long as somebody reads
+            permit, *_ = self._guard._gate(
+                1, False
+            )  # a place is for a call, and a stream is there as long as it is read
             if permit & 1:
                 self._permit, self._began = permit, now_ns()
                 self._state = StreamState.CONNECTING
