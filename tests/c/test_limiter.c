@@ -88,7 +88,55 @@ static void other_limits(void) {
     for (int i = 0; i < 5; i++) CHECK_EQ(fs_limiter_set(&limiter, wrong[i].rate, wrong[i].burst, at(0)), FS_INVALID);
 }
 
+/* The fastest, slowest and deepest there may be, and what lies behind them. */
+static void bounds(void) {
+    fs_limiter limiter = {0};
+    CHECK_EQ(fs_limiter_set(&limiter, 1e9, 1, at(0)), FS_OK);
+    CHECK_EQ(fs_limiter_set(&limiter, 1.0, 1000000, at(0)), FS_OK);
+    CHECK_EQ(fs_limiter_set(&limiter, 1.0, 1000001, at(0)), FS_INVALID);
+    CHECK(limiter.rate == 1.0 && limiter.burst == 1000000); /* as it was */
+    CHECK(fs_limiter_take(&limiter, at(0), 1000000));
+    CHECK(fs_limiter_tokens(&limiter, at(0)) == 0.0);
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), UINT64_MAX), FS_FOREVER);
+    fs_limiter none = {0};
+    CHECK_EQ(fs_limiter_set(&none, 0.0, 0, at(0)), FS_OK);
+    CHECK(none.rate == 0.0 && none.burst == UINT64_MAX && fs_limiter_tokens(&none, at(0)) == 0.0);
+    CHECK_EQ(none.full, fs_limiter_time(at(0)));
+    fs_limiter_refresh(&none, at(5));
+    CHECK_EQ(none.full, fs_limiter_time(at(0)));
+    CHECK(fs_limiter_take_slow(&none, at(5), 1000));
+}
+
+/* By another clock it is full, and no more than full: in what it tells too. */
+static void another_clock_is_told_the_same(void) {
+    fs_limiter limiter = made(1.0, 4);
+    CHECK(fs_limiter_take(&limiter, at(3600000 * MS), 4));
+    CHECK(fs_limiter_tokens(&limiter, at(3600000 * MS)) == 0.0);
+    CHECK(fs_limiter_tokens(&limiter, 1000) == 4.0);
+    CHECK_EQ(fs_limiter_when(&limiter, 1000, 4), 0);
+    CHECK_EQ(fs_limiter_when(&limiter, 1000, 5), 1000 * MS);
+    CHECK_EQ(fs_limiter_set(&limiter, 1.0, 4, 1000), FS_OK);
+    CHECK(fs_limiter_tokens(&limiter, 1000) == 4.0);
+}
+
+/* What has been taken stays taken, as many tokens as before, whatever a token is worth now. */
+static void tokens_are_kept(void) {
+    fs_limiter limiter = made(10.0, 10);
+    CHECK(fs_limiter_take(&limiter, at(0), 4));
+    CHECK_EQ(fs_limiter_set(&limiter, 1000.0, 10, at(0)), FS_OK);
+    CHECK(fabs(fs_limiter_tokens(&limiter, at(0)) - 6.0) < 1e-6);
+    fs_limiter_refresh(&limiter, at(0));
+    CHECK(fabs(fs_limiter_tokens(&limiter, at(0)) - 6.0) < 1e-6);
+    limiter.scale = 0; /* made before the clock had a rate */
+    fs_limiter_refresh(&limiter, at(0));
+    CHECK(limiter.scale != 0);
+    CHECK(fs_limiter_tokens(&limiter, at(0)) == 10.0);
+}
+
 int main(void) {
+    bounds();
+    another_clock_is_told_the_same();
+    tokens_are_kept();
     a_burst_and_then_the_rate();
     whole_or_not_at_all();
     when_is_when();

@@ -1,22 +1,25 @@
 /* Load control as a whole: the order of the three, and that what refuses has taken nothing. */
 #include "failsoft/load.h"
 
-#include "check.h"
+#include "breaker_rig.h"
 
 #define S FS_NS_PER_SECOND
 
-int main(void) {
-    fs_clock_fake(true);
-    fs_clock_fake_set(1000 * S);
-    fs_arena *arena = fs_arena_private();
-    fs_breaker_config config = {
-        .reset_timeout = S, .reset_most = FS_FOREVER, .lease = S, .slow = FS_FOREVER, .reset_growth = 1.0,
-        .failure_rate = 2.0, .slow_rate = 2.0, .failure_threshold = 3, .success_threshold = 2, .half_open_most = 3,
-        .minimum_calls = 10,
-    };
-    fs_breaker *breaker = fs_breaker_take(arena, &config, fs_now());
+static fs_breaker *breaker;
+
+static fs_load *unlimited(void) {
+    fs_clock_fake_set(START);
     fs_load *load = fs_load_take(arena, fs_stamp());
-    CHECK(breaker && load);
+    if (!load) exit(2);
+    return load;
+}
+
+static uint64_t admit(fs_load *load, uint64_t n, bool probe, bool queue) {
+    return fs_load_admit(load, breaker, n, probe, queue, fs_now(), fs_stamp());
+}
+
+static void the_order_of_the_three(void) {
+    fs_load *load = unlimited();
     CHECK(!fs_load_armed(load));
     for (int i = 0; i < 1000; i++) CHECK(fs_load_enter(load, fs_stamp()));
     for (int i = 0; i < 1000; i++) CHECK(!fs_load_leave(load));
@@ -75,5 +78,146 @@ int main(void) {
     CHECK_EQ(fs_load_wanted(fs_load_refused(FS_THROTTLED, 1)), 1);
     CHECK_EQ(fs_load_code(FS_NO_ROOM), 0);
     CHECK_EQ(fs_load_code(0), 0);
-    return check_report();
+    fs_arena_free(&load->block);
+}
+
+static void each_of_the_three_arms_it(void) {
+    fs_load *load = unlimited();
+    load->bulkhead.limit = 1;
+    CHECK(fs_load_armed(load));
+    load->bulkhead.limit = FS_UNBOUNDED;
+    fs_limiter_set(&load->limiter, 1.0, 1, fs_stamp());
+    CHECK(fs_load_armed(load));
+    fs_limiter_set(&load->limiter, 0.0, 0, fs_stamp());
+    CHECK(!fs_load_armed(load));
+    fs_throttle_set(&load->throttle, 2.0, 0.9, 10, 60 * S);
+    CHECK(fs_load_armed(load));
+    fs_arena_free(&load->block);
+}
+
+/* A place without a token is left again, and a token without a place given back. */
+static void what_refuses_has_taken_nothing(void) {
+    fs_load *load = unlimited();
+    load->bulkhead.limit = 2;
+    fs_limiter_set(&load->limiter, 1.0, 1, fs_stamp());
+    CHECK(fs_load_enter(load, fs_stamp()));
+    CHECK(!fs_load_enter(load, fs_stamp()));
+    CHECK_EQ(load->bulkhead.in_flight, 1);
+    CHECK_EQ(admit(load, 1, false, false), FS_RATE_LIMITED);
+    CHECK_EQ(load->bulkhead.in_flight, 1);
+    CHECK(!fs_load_withdraw(load, 1));
+    CHECK_EQ(load->bulkhead.in_flight, 0);
+    CHECK(fs_limiter_tokens(&load->limiter, fs_stamp()) == 1.0);
+    CHECK_EQ(admit(load, 1, false, false), 0);
+    CHECK_EQ(load->bulkhead.in_flight, 1);
+    fs_arena_free(&load->block);
+}
+
+/* Who comes while others wait hears what they wait for. */
+static void behind_others(void) {
+    fs_load *load = unlimited();
+    load->bulkhead.limit = 2;
+    fs_load_queue(load, 3);
+    CHECK_EQ(load->queued, 3);
+    CHECK_EQ(admit(load, 1, false, false), FS_BULKHEAD_FULL);
+    fs_limiter_set(&load->limiter, 1.0, 5, fs_stamp());
+    CHECK_EQ(admit(load, 1, false, false), FS_RATE_LIMITED);
+    CHECK_EQ(admit(load, 1, true, false), FS_RATE_LIMITED); /* a probe too */
+    CHECK_EQ(admit(load, 1, false, true), 0);
+    CHECK_EQ(admit(load, 1, false, true), 0);
+    CHECK_EQ(admit(load, 1, false, true), FS_BULKHEAD_FULL);
+    CHECK_EQ(admit(load, 1, false, false), FS_BULKHEAD_FULL);
+    CHECK(fs_limiter_tokens(&load->limiter, fs_stamp()) == 3.0);
+    CHECK(fs_load_leave(load));
+    fs_load_queue(load, 0);
+    CHECK(!fs_load_leave(load));
+    CHECK(fs_load_enter(load, fs_stamp()));
+    fs_arena_free(&load->block);
+}
+
+static void how_long_and_how_many(void) {
+    fs_load *load = unlimited();
+    load->rate_wait = 3 * S;
+    load->place_wait = 7 * S;
+    CHECK_EQ(fs_load_patience(load, FS_RATE_LIMITED), 3 * S);
+    CHECK_EQ(fs_load_patience(load, FS_BULKHEAD_FULL), 7 * S);
+    CHECK_EQ(fs_load_patience(load, FS_THROTTLED), 0);
+    load->bulkhead.limit = 9;
+    fs_limiter_set(&load->limiter, 4.0, 5, fs_stamp());
+    CHECK(fs_load_number(load, FS_RATE_LIMITED) == 4.0);
+    CHECK(fs_load_number(load, FS_BULKHEAD_FULL) == 9.0);
+    CHECK(fs_load_number(load, FS_THROTTLED) == 1.0);
+
+    CHECK_EQ(admit(load, 5, false, false), 0);
+    CHECK_EQ(fs_load_ahead(load, fs_load_refused(FS_RATE_LIMITED, 2)), 2);
+    CHECK_EQ(fs_load_retry_after(load, fs_load_refused(FS_BULKHEAD_FULL, 2), fs_now()), FS_FOREVER);
+    CHECK_EQ(fs_load_retry_after(load, fs_load_refused(FS_RATE_LIMITED, 2), fs_now()), S / 2);
+    fs_load_queue(load, 2);
+    CHECK_EQ(fs_load_ahead(load, fs_load_refused(FS_RATE_LIMITED, 2)), 4);
+    CHECK_EQ(fs_load_retry_after(load, fs_load_refused(FS_RATE_LIMITED, 2), fs_now()), S);
+    fs_clock_fake_set(START + S / 4);
+    CHECK_EQ(fs_load_retry_after(load, fs_load_refused(FS_RATE_LIMITED, 2), START), S); /* as it was then */
+    CHECK_EQ(fs_load_retry_after(load, fs_load_refused(FS_RATE_LIMITED, 2), START + S / 4), S - S / 4);
+    CHECK_EQ(fs_load_retry_after(load, fs_load_refused(FS_RATE_LIMITED, 2), START + S), S - S / 4);
+    for (uint64_t code = FS_RATE_LIMITED; code <= FS_THROTTLED; code += 2) {
+        CHECK_EQ(fs_load_code(fs_load_refused(code, 1)), code);
+        CHECK_EQ(fs_load_code(fs_load_refused(code, 1) | 1), 0); /* granted */
+    }
+    CHECK_EQ(fs_load_code(FS_THROTTLED + 2), 0);
+    fs_arena_free(&load->block);
+}
+
+/* The throttle asks the breaker for its window, after failures and while it lets only a share go. */
+static void a_throttle_by_the_breakers_window(void) {
+    fs_load *load = unlimited();
+    fs_breaker_config config = plain();
+    config.failure_threshold = 0;
+    breaker = made(config);
+    fs_series *series = adopted(breaker, 60 * S);
+    fs_load_failed(load, breaker, fs_now());
+    CHECK(fs_load_enter(load, fs_stamp())); /* there is none */
+    fs_throttle_set(&load->throttle, 2.0, 0.9, 10, 60 * S);
+    for (int i = 0; i < 100; i++) call(breaker, series, START, i >= 25, MS);
+    CHECK(fs_load_enter(load, fs_stamp())); /* nobody has said so yet */
+    fs_load_failed(load, breaker, fs_now());
+    CHECK_EQ(load->look, FS_LOOK_THROTTLING);
+    CHECK(!fs_load_enter(load, fs_stamp()));
+    CHECK(fabs(fs_load_number(load, FS_THROTTLED) - (1.0 - 50.0 / 101.0)) < 1e-6);
+    uint32_t gone = 0;
+    for (int i = 0; i < 100; i++) {
+        uint64_t code = admit(load, 1, false, false);
+        CHECK(code == 0 || code == FS_THROTTLED);
+        gone += code == 0;
+    }
+    CHECK(gone > 30 && gone < 50); /* what is refused are requests too */
+    for (int i = 0; i < 100; i++) CHECK_EQ(admit(load, 1, true, false), 0); /* probes are not asked */
+    for (int i = 0; i < 100; i++) CHECK_EQ(admit(load, 1, false, true), 0); /* nor who has been asked and queued */
+    force(breaker, FS_METRICS_ONLY, START);
+    for (int i = 0; i < 100; i++) call(breaker, series, START, i >= 25, MS);
+    fs_load_failed(load, breaker, fs_now());
+    CHECK_EQ(load->look, FS_LOOK_THROTTLING);
+    force(breaker, FS_DISABLED, START); /* counts nothing: nothing to go by */
+    CHECK_EQ(admit(load, 1, false, false), 0);
+    CHECK_EQ(load->look, 0);
+    CHECK(fs_load_enter(load, fs_stamp()));
+    fs_arena_free(&load->block);
+}
+
+static void a_full_arena_has_no_room(void) {
+    fs_arena *small = small_arena(1);
+    CHECK(fs_load_take(small, fs_stamp()) == NULL);
+    free(small);
+}
+
+int main(void) {
+    rig_setup();
+    breaker = made(plain());
+    the_order_of_the_three();
+    each_of_the_three_arms_it();
+    what_refuses_has_taken_nothing();
+    behind_others();
+    how_long_and_how_many();
+    a_throttle_by_the_breakers_window();
+    a_full_arena_has_no_room();
+    return rig_report();
 }

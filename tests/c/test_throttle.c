@@ -41,7 +41,45 @@ static void another_generation_begins_anew(void) {
     CHECK_EQ(fs_throttle_update(&throttle, 2, 100, 0, S), FS_ALL);
 }
 
+/* Each bound is on the side that is told: the minimum suffices, and the last slice of the window still counts. */
+static void bounds(void) {
+    fs_throttle throttle = {0};
+    fs_throttle_set(&throttle, 2.0, 0.9, 10, 60 * S);
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 10, 10, S)), 0.9));
+    CHECK_EQ(throttle.share, fs_throttle_update(&throttle, 1, 10, 10, S));
+    CHECK_EQ(throttle.slice, 10 * S);
+    fs_throttle_set(&throttle, 0.0, 0.0, 0, 60 * S);
+    CHECK_EQ(throttle.share, FS_ALL);
+    fs_throttle_unaccepted(&throttle, 1, S); /* there is none */
+    fs_throttle_set(&throttle, 2.0, 0.9, 10, FS_THROTTLE_SLICES - 1);
+    CHECK_EQ(throttle.slice, 1);
+    for (int i = 0; i < FS_THROTTLE_SLICES; i++) CHECK_EQ(throttle.unaccepted[i], 0);
+
+    fs_throttle one = {0};
+    fs_throttle_set(&one, 1.0, 0.9, 1, 60 * S);
+    for (int i = 0; i < 50; i++) fs_throttle_unaccepted(&one, 1, 5 * S);
+    CHECK(near(refused(fs_throttle_update(&one, 1, 100, 0, 60 * S - 1)), 50.0 / 101.0));
+    CHECK_EQ(fs_throttle_update(&one, 1, 100, 0, 60 * S), FS_ALL);
+    fs_throttle_unaccepted(&one, 1, 65 * S); /* in the same place: those of before are not among them */
+    CHECK(near(refused(fs_throttle_update(&one, 1, 100, 0, 65 * S)), 1.0 / 101.0));
+    CHECK_EQ(fs_throttle_update(&one, 1, 0, 1, 1000 * S), FS_ALL); /* fewer than none accepted is none */
+}
+
+/* Setting it again, with a window of the same length, keeps what was counted and the turn of the dial. */
+static void set_again(void) {
+    fs_throttle throttle = {0};
+    fs_throttle_set(&throttle, 2.0, 0.5, 1, 60 * S);
+    fs_throttle_update(&throttle, 1, 100, 100, S);
+    while (fs_throttle_admits(&throttle, S)) {}
+    uint64_t dial = throttle.dial;
+    fs_throttle_set(&throttle, 1.0, 0.5, 1, 60 * S);
+    CHECK_EQ(throttle.dial, dial);
+    CHECK(near(refused(fs_throttle_update(&throttle, 1, 100, 0, S)), 1.0 / 102.0));
+}
+
 int main(void) {
+    bounds();
+    set_again();
     by_the_formula();
     what_it_refuses_are_requests_too();
     another_generation_begins_anew();
