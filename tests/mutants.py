@@ -31,6 +31,7 @@ SECONDS = 120.0
 
 TESTS = {
     "breakers.py": [
+        "conformance/test_circuit_breaker.py",
         "conformance/test_integration.py",
         "conformance/test_degraded.py",
         "conformance/test_degraded_ramps.py",

@@ -499,6 +499,18 @@ static void waits_hold_after_any_number_of_generations(void) {
     }
 }
 
+static void a_probe_taken_back_frees_its_slot(void) {
+    fs_breaker *breaker = in_state(plain(), FS_HALF_OPEN);
+    for (int i = 0; i < 100; i++) {
+        uint64_t before = gate(breaker);
+        fs_permit permit = acquire(breaker, START + WAIT);
+        CHECK(fs_permit_slot(permit) != 0);
+        fs_breaker_withdraw(breaker, permit, before, START + WAIT);
+        CHECK_EQ(status(breaker, START + WAIT).probes, 0);
+    }
+    fs_breaker_free(breaker);
+}
+
 static void trip_is_for_its_own_generation(void) {
     fs_breaker *breaker = made(plain());
     fs_permit permit = acquire(breaker, START);
@@ -600,6 +612,7 @@ int main(void) {
     jitter_only_lengthens();
     a_wait_left_behind_does_not_shorten_a_later_one();
     waits_hold_after_any_number_of_generations();
+    a_probe_taken_back_frees_its_slot();
     trip_is_for_its_own_generation();
     reading_tells_it_all();
     a_move_takes_everything_along();

@@ -87,8 +87,15 @@ static void late_calls_stay_out_of_the_rates(void) {
     }
     fs_totals totals = status(breaker, START).totals;
     CHECK(totals.calls == 0 && totals.failures == 0 && totals.slow == 0);
-    for (int i = 0; i < 9; i++) call(breaker, series, START, true, 0);
+    for (int i = 0; i < 9; i++) call(breaker, series, START, true, 1);
     CHECK_EQ(state(breaker), FS_CLOSED_STATE);
+    totals = status(breaker, START).totals;
+    CHECK(totals.calls == 9 && totals.failures == 9 && totals.slow == 9);
+    fs_breaker_disown(breaker, false, false); /* and each only of what it was */
+    totals = status(breaker, START).totals;
+    CHECK(totals.calls == 8 && totals.failures == 9 && totals.slow == 9);
+    fs_histogram_record(histogram, 1000, fs_stamp());
+    CHECK_EQ(status(breaker, START).totals.calls, 9);
     call(breaker, series, START, true, 0);
     CHECK_EQ(state(breaker), FS_OPEN);
     fs_breaker_free(breaker);
@@ -172,6 +179,20 @@ static void watched_call(fs_breaker *breaker, fs_series *series, fs_ns now, fs_n
     fs_breaker_watch_latency(breaker, series, permit, now, &change);
 }
 
+/* At the limit, not only above it: as for the slow rate. */
+static void the_limit_itself_trips(void) {
+    fs_breaker_config config = by_latency();
+    for (int more = 0; more < 2; more++) {
+        fs_breaker *breaker = made(config);
+        fs_series *series = adopted(breaker, 60 * SECOND);
+        for (int i = 0; i < 10; i++) watched_call(breaker, series, START, 50 * MS);
+        CHECK_EQ(state(breaker), more ? FS_OPEN : FS_CLOSED_STATE);
+        fs_series_quantiles(series, FS_RECENT, &config.latency_quantile, 1, &config.latency_limit);
+        fs_breaker_free(breaker);
+        fs_series_free(series);
+    }
+}
+
 static void latency_trips_by_its_quantile(void) {
     fs_breaker *breaker = made(by_latency());
     fs_series *series = adopted(breaker, 60 * SECOND);
@@ -237,6 +258,7 @@ int main(void) {
     static const uint32_t sizes[] = {1, 63, 64, 65, FS_LAST_MOST};
     for (int i = 0; i < 5; i++) a_count_window_holds_the_last_calls(sizes[i]);
     latency_trips_by_its_quantile();
+    the_limit_itself_trips();
     old_latencies_do_not_trip_again();
     return rig_report();
 }

@@ -196,6 +196,22 @@ static void threads_lose_no_failure(void) {
     fs_breaker_free(shared);
 }
 
+static void *disowning(void *argument) {
+    (void)argument;
+    for (int i = 0; i < 50000; i++) fs_breaker_disown(shared, true, true);
+    return NULL;
+}
+
+/* With a load and a store in place of any of the additions, some are lost. */
+static void threads_disown_every_call(void) {
+    shared = made(plain());
+    run_threads(disowning);
+    CHECK_EQ(shared->before.calls, THREADS * 50000);
+    CHECK_EQ(shared->before.failures, THREADS * 50000);
+    CHECK_EQ(shared->before.slow, THREADS * 50000);
+    fs_breaker_free(shared);
+}
+
 int main(void) {
     rig_setup();
     threads_keep_the_cap_and_tell_each_change_once(20000, 0);
@@ -205,5 +221,6 @@ int main(void) {
     a_call_tells_one_change_and_loses_none();
     a_probe_counts_once_among_threads();
     threads_lose_no_failure();
+    threads_disown_every_call();
     return rig_report();
 }

@@ -94,6 +94,15 @@ static void settings_change_under_it(void) {
     fs_budget_free(budget);
 }
 
+static void an_empty_budget_has_no_hedge(void) {
+    fs_budget *budget = made(0.2, 0.1, 10.0);
+    CHECK(fs_budget_hedge(budget, START));
+    CHECK(!fs_budget_hedge(budget, START));
+    fs_budget_status status = read_at(budget, START);
+    CHECK(status.retries == 0 && status.hedges == 1 && status.refused == 1);
+    fs_budget_free(budget);
+}
+
 static void time_that_goes_back_is_none(void) {
     fs_payer payer;
     fs_payer_begin(&payer, START);
@@ -172,6 +181,7 @@ int main(void) {
     it_fills_to_what_a_window_brings();
     what_was_taken_is_owed_for_a_window();
     settings_change_under_it();
+    an_empty_budget_has_no_hedge();
     time_that_goes_back_is_none();
     a_full_arena_has_no_room();
     threads_share_one_balance();

@@ -7,7 +7,7 @@
 #include "check.h"
 
 #define LIMIT 3
-#define ROUNDS 20000
+#define ROUNDS 200000
 
 static void places_are_counted(void) {
     fs_bulkhead bulkhead = {.limit = 2};
@@ -25,9 +25,11 @@ static void places_are_counted(void) {
 #if FS_MANY_WRITERS
 static fs_bulkhead shared = {.limit = LIMIT};
 static uint32_t inside;
+static pthread_barrier_t together;
 
 static void *hammer(void *unused) {
     (void)unused;
+    pthread_barrier_wait(&together);
     for (int i = 0; i < ROUNDS; i++) {
         if (!fs_bulkhead_enter(&shared)) continue;
         CHECK(fs_add_relaxed(&inside, 1) < LIMIT);
@@ -39,9 +41,11 @@ static void *hammer(void *unused) {
 
 static void threads_share_it(void) {
     pthread_t threads[6];
+    pthread_barrier_init(&together, NULL, 6);
     for (int i = 0; i < 6; i++) pthread_create(&threads[i], NULL, hammer, NULL);
     for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
     CHECK_EQ(shared.in_flight, 0);
+    pthread_barrier_destroy(&together);
 }
 #endif
 

@@ -261,6 +261,73 @@ static void a_full_cell_closes_its_slice(void) {
     fs_series_free(series);
 }
 
+/* Not while somebody else turns: he takes the counts along. However the values come, the cell is seen to. */
+static void a_full_cell_waits_for_who_turns(void) {
+    fs_series *series = fresh_series();
+    fs_histogram *histogram = fs_series_stripe(series, 0);
+    record(series, 1000);
+    uint32_t *cell = &column_at(series, 1000)->live[fs_histogram_cell(fs_histogram_index(1000))];
+    almost_fill(series, 1000);
+    histogram->slices.turn++;
+    uint32_t turn = histogram->slices.turn;
+    fs_histogram_cell_full(histogram);
+    CHECK_EQ(histogram->slices.turn, turn);
+    CHECK_EQ(*cell, FS_CELL_FULL - 1);
+    histogram->slices.turn++;
+    fs_histogram_repeat(histogram, 1000, 1);
+    CHECK_EQ(*cell, 0);
+    almost_fill(series, 1000);
+    static int64_t many[300];
+    for (int i = 0; i < 300; i++) many[i] = 1000;
+    CHECK(fs_histogram_record_many(histogram, many, 300, fs_stamp()));
+    CHECK_EQ(*cell, 0);
+    CHECK_EQ(count(series, FS_EVER), ever(series).calls);
+    fs_series_free(series);
+}
+
+/* What is left for the next to come is in range, and of this slice. */
+static void what_cannot_wait_is_counted_at_once(void) {
+    fs_series *series = fresh_series();
+    fs_histogram *histogram = fs_series_stripe(series, 0);
+    record(series, 1000);
+    fs_histogram_record_soon(histogram, FS_VALUE_MOST + 1, fs_stamp());
+    CHECK_EQ(fs_series_clipped(series), 1);
+    CHECK_EQ(ever(series).sum, 1000 + FS_VALUE_MOST);
+    at(START + SLICE);
+    fs_histogram_record_soon(histogram, 1000, fs_stamp());
+    CHECK_EQ(histogram->slices.opened, START + SLICE);
+    CHECK_EQ(ever(series).calls, 3);
+    fs_series_free(series);
+}
+
+/* Cells are written as many as there are, and none beyond. */
+static void cells_end_where_they_end(void) {
+    static uint64_t cells[ALL_CELLS + 1];
+    fs_series *series = fresh_series();
+    record(series, 1000);
+    for (int i = 0; i <= ALL_CELLS; i++) cells[i] = 7;
+    CHECK_EQ(fs_series_cells(series, FS_EVER, cells), 1);
+    CHECK_EQ(cells[ALL_CELLS], 7);
+    CHECK_EQ(cells[ALL_CELLS - 1], 0);
+    fs_series_free(series);
+}
+
+/* In a turn of one moment all goes as ever; who records what is beyond the range turns the slices too. */
+static void what_is_beyond_the_range_turns_slices(void) {
+    fs_series *series = fresh_series();
+    record(series, FS_VALUE_MOST + 1);
+    for (int i = 1; i <= FS_SLICES; i++) {
+        CHECK_EQ(recent(series).calls, i);
+        at(START + (fs_ns)i * SLICE);
+        record(series, FS_VALUE_MOST + 1);
+    }
+    CHECK_EQ(fs_series_stripe(series, 0)->slices.turn % 2, 0);
+    CHECK_EQ(recent(series).calls, FS_SLICES);
+    CHECK_EQ(ever(series).calls, FS_SLICES + 1);
+    CHECK_EQ(fs_series_clipped(series), FS_SLICES + 1);
+    fs_series_free(series);
+}
+
 /* Five slices of one full cell fit in 32 bits; a column has 64 cells. */
 static void many_busy_cells_in_one_column(void) {
     fs_series *series = fresh_series();
@@ -310,6 +377,11 @@ static void without_room_for_a_column(void) {
     CHECK_EQ(ever(series).calls, 7); /* the calls are counted all the same */
     CHECK_EQ(ever(series).sum, 1000 + 1001 + 1000000 + 5000000 + 1002 + 2000000 + 1003);
     CHECK_EQ(count(series, FS_EVER), 4);
+    static int64_t batch[400];
+    for (int i = 0; i < 400; i++) batch[i] = 2000000;
+    CHECK(fs_histogram_record_many(fs_series_stripe(series, 0), batch, 400, fs_stamp()));
+    CHECK_EQ(fs_series_clipped(series), 403);
+    CHECK_EQ(ever(series).calls, 407);
     at(START + SLICE);
     CHECK_EQ(count(series, FS_RECENT), 4);
     record(other, 1000000);
@@ -477,6 +549,10 @@ int main(void) {
     for (uint64_t seed = 0; seed < 3; seed++) turns_keep_and_expire_cells(seed);
     recent_forgets_and_ever_does_not();
     a_full_cell_closes_its_slice();
+    a_full_cell_waits_for_who_turns();
+    cells_end_where_they_end();
+    what_cannot_wait_is_counted_at_once();
+    what_is_beyond_the_range_turns_slices();
     many_busy_cells_in_one_column();
     beyond_the_range();
     without_room_for_a_column();

@@ -67,6 +67,33 @@ static void threads_lose_nothing(bool on_own_stripes) {
     fs_series_free(shared);
 }
 
+/* Extremes only ever move outwards: right after a value has been counted in, they enclose it. */
+static void *reaching_out(void *argument) {
+    uint64_t thread = (uint64_t)*(int *)argument;
+    fs_histogram *histogram = fs_series_stripe(shared, 0);
+    for (uint64_t i = 1; i <= 200000; i++) {
+        uint64_t far = i * THREADS + thread;
+        fs_histogram_new_extreme(histogram, FS_VALUE_MOST / 2 - far);
+        CHECK(fs_load_relaxed(&histogram->low) <= FS_VALUE_MOST / 2 - far);
+        fs_histogram_new_extreme(histogram, FS_VALUE_MOST / 2 + far);
+        CHECK(fs_load_relaxed(&histogram->high) >= FS_VALUE_MOST / 2 + far);
+    }
+    return NULL;
+}
+
+static void threads_lose_no_extreme(void) {
+    shared = fresh_series();
+    fs_series_stripe(shared, 0);
+    pthread_t threads[THREADS];
+    int numbers[THREADS];
+    for (int t = 0; t < THREADS; t++) {
+        numbers[t] = t;
+        CHECK(pthread_create(&threads[t], NULL, reaching_out, &numbers[t]) == 0);
+    }
+    for (int t = 0; t < THREADS; t++) pthread_join(threads[t], NULL);
+    fs_series_free(shared);
+}
+
 static bool stop;
 static uint64_t recorded;
 
@@ -136,6 +163,7 @@ static void readers_see_values_while_many_come(void) {
 
 int main(void) {
     rig_setup();
+    threads_lose_no_extreme();
     threads_lose_nothing(false);
     threads_lose_nothing(true);
     readers_see_all_while_slices_turn();

@@ -1,5 +1,8 @@
 /* The token bucket: bursts, rates, what comes back when, and a clock that is changed under it. */
+#define _GNU_SOURCE /* pthread_barrier_t */
 #include "failsoft/limiter.h"
+
+#include <pthread.h>
 
 #include "failsoft/rng.h"
 
@@ -133,7 +136,54 @@ static void tokens_are_kept(void) {
     CHECK(fs_limiter_tokens(&limiter, at(0)) == 10.0);
 }
 
+#if FS_MANY_WRITERS
+#define THREADS 4
+
+static fs_limiter shared;
+static pthread_barrier_t together;
+
+static void *taking_all(void *count) {
+    pthread_barrier_wait(&together);
+    *(uint64_t *)count = taken(&shared, 0);
+    return NULL;
+}
+
+static void *taking_and_giving(void *count) {
+    (void)count;
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < 200000; i++)
+        if (fs_limiter_take(&shared, at(0), 1)) fs_limiter_give_back(&shared, 1);
+    return NULL;
+}
+
+static uint64_t by_threads(void *(*body)(void *)) {
+    pthread_t threads[THREADS];
+    uint64_t counts[THREADS] = {0}, all = 0;
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, body, &counts[i]) == 0);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        all += counts[i];
+    }
+    pthread_barrier_destroy(&together);
+    return all;
+}
+
+/* No two take the same token, and none that was given back is lost. */
+static void threads_share_one_bucket(void) {
+    shared = made(1.0, 1000000);
+    CHECK_EQ(by_threads(taking_all), 1000000);
+    CHECK(fs_limiter_tokens(&shared, at(0)) == 0.0);
+    shared = made(1.0, 1000000);
+    by_threads(taking_and_giving);
+    CHECK(fs_limiter_tokens(&shared, at(0)) == 1000000.0);
+}
+#endif
+
 int main(void) {
+#if FS_MANY_WRITERS
+    threads_share_one_bucket();
+#endif
     bounds();
     another_clock_is_told_the_same();
     tokens_are_kept();

@@ -1,7 +1,10 @@
 /* Load control as a whole: the order of the three, and that what refuses has taken nothing. */
+#define _GNU_SOURCE /* pthread_barrier_t */
 #include "failsoft/load.h"
 
 #include "breaker_rig.h"
+
+#include <pthread.h>
 
 #define S FS_NS_PER_SECOND
 
@@ -203,6 +206,46 @@ static void a_throttle_by_the_breakers_window(void) {
     fs_arena_free(&load->block);
 }
 
+static fs_load *shared;
+static pthread_barrier_t together;
+static uint32_t over;
+
+static void *failing(void *unused) {
+    (void)unused;
+    pthread_barrier_wait(&together);
+    while (!fs_load_relaxed(&over)) fs_load_failed(shared, breaker, START);
+    return NULL;
+}
+
+/* Who queues and who throttles mark one word, and neither takes the other's mark away. */
+static void marks_are_kept_apart(bool throttling) {
+    fs_breaker_config config = plain();
+    config.failure_threshold = 0;
+    breaker = made(config);
+    fs_series *series = adopted(breaker, 60 * S);
+    shared = unlimited();
+    fs_throttle_set(&shared->throttle, 2.0, 0.9, 10, 60 * S);
+    for (int i = 0; i < 100; i++) call(breaker, series, START, throttling, MS);
+    fs_load_failed(shared, breaker, START);
+    over = 0;
+    pthread_t threads[2];
+    pthread_barrier_init(&together, NULL, 3);
+    for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, failing, NULL) == 0);
+    pthread_barrier_wait(&together);
+    uint32_t lost = 0, rest = throttling ? FS_LOOK_THROTTLING : 0;
+    for (int i = 0; i < 300000; i++) {
+        fs_load_queue(shared, 1);
+        lost += fs_load_relaxed(&shared->look) != (rest | FS_LOOK_QUEUED);
+        fs_load_queue(shared, 0);
+        lost += fs_load_relaxed(&shared->look) != rest;
+    }
+    CHECK_EQ(lost, 0);
+    fs_store_relaxed(&over, 1);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&together);
+    fs_arena_free(&shared->block);
+}
+
 static void a_full_arena_has_no_room(void) {
     fs_arena *small = small_arena(1);
     CHECK(fs_load_take(small, fs_stamp()) == NULL);
@@ -218,6 +261,8 @@ int main(void) {
     behind_others();
     how_long_and_how_many();
     a_throttle_by_the_breakers_window();
+    marks_are_kept_apart(true);
+    marks_are_kept_apart(false);
     a_full_arena_has_no_room();
     return rig_report();
 }

@@ -137,6 +137,59 @@ static void refusals_that_differ_are_not(void) {
     free(arena);
 }
 
+static bool again(holder *of, fs_decision decision) {
+    return fs_recorder_again(&of->recorder, &of->block, &decision);
+}
+
+/* In line only what is like the newest is counted; all else is for fs_recorder_note. */
+static void the_newest_is_counted_in_line(void) {
+    fs_arena *arena = small_arena(1 << 10);
+    holder *one = made(arena);
+    CHECK(!again(one, refusal(START)));
+    note(one, refusal(START));
+    fs_decision other[6];
+    for (int i = 0; i < 6; i++) other[i] = refusal(START + 1);
+    other[0].generation++;
+    other[1].operation++;
+    other[2].because++;
+    other[3].state++;
+    other[4].detail++;
+    other[5].kind = FS_LIMIT;
+    for (int i = 0; i < 6; i++) CHECK(!again(one, other[i]));
+    fs_decision alike = refusal(START + 5);
+    alike.number = 0.5;
+    CHECK(again(one, alike));
+    CHECK_EQ(read_all(one), 1);
+    CHECK(found[0].count == 2 && found[0].first == START && found[0].last == START + 5 && found[0].number == 0.5);
+    fs_decision *entry = (fs_decision *)(void *)((char *)fs_arena_follow(one, one->recorder.segment[0]) + sizeof(fs_block));
+    entry->first = FS_FOREVER; /* somebody writes there */
+    CHECK(!again(one, alike));
+    entry->first = 0; /* or is about to */
+    CHECK(!again(one, alike));
+    entry->first = START;
+    entry->count = FS_COUNTED_MOST - 1;
+    CHECK(again(one, alike));
+    CHECK(!again(one, alike));
+    CHECK_EQ(entry->count, FS_COUNTED_MOST);
+    for (uint64_t i = 0; i < FS_DECISIONS; i++) { /* in whatever place of the ring */
+        note(one, change(START));
+        fs_decision last = refusal(START);
+        last.generation = (uint32_t)(100 + i);
+        note(one, last);
+        CHECK(again(one, last));
+        CHECK(!again(one, alike));
+    }
+    free(arena);
+}
+
+/* Others read them: the numbers of the kinds are part of the layout. */
+static void kinds_have_their_numbers(void) {
+    CHECK_EQ(FS_TRANSITION, 1);
+    CHECK_EQ(FS_HEALTH, 8);
+    CHECK_EQ(FS_STREAM, 11);
+    CHECK_EQ(FS_DECISION_KINDS, 12);
+}
+
 static fs_decision *first_place(holder *of) {
     return (fs_decision *)(void *)((char *)fs_arena_follow(of, of->recorder.segment[0]) + sizeof(fs_block));
 }
@@ -329,6 +382,8 @@ int main(void) {
     successes_take_no_memory_and_decisions_a_segment_at_a_time();
     refusals_alike_are_counted();
     refusals_that_differ_are_not();
+    the_newest_is_counted_in_line();
+    kinds_have_their_numbers();
     a_place_being_written_is_left_alone();
     counts_stand_still_before_they_wrap();
     a_full_arena_only_forgets();

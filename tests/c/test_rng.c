@@ -2,6 +2,8 @@
 #define _GNU_SOURCE /* fork, pipe */
 #include "failsoft/rng.h"
 
+#include "failsoft/clock.h"
+
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -113,7 +115,16 @@ static void fork_reseeds(void) {
     CHECK_EQ(second[1], given);
 }
 
+/* The system's bits, not the time: which stands here. */
+static void entropy_is_the_systems(void) {
+    fs_clock_fake(true);
+    uint64_t before = fs_rng_entropy(), step = fs_rng_entropy() - before;
+    CHECK(step != UINT64_C(0x9e3779b97f4a7c15));
+    fs_clock_fake(false);
+}
+
 int main(void) {
+    entropy_is_the_systems();
     splitmix64_vectors();
     xoshiro_vectors();
     unit_is_uniform_below_one();

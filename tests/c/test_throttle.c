@@ -1,5 +1,8 @@
 /* The throttle: the share it computes, what it counts itself, and what it forgets. */
+#define _GNU_SOURCE /* pthread_barrier_t */
 #include "failsoft/throttle.h"
+
+#include <pthread.h>
 
 #include "check.h"
 
@@ -65,6 +68,52 @@ static void bounds(void) {
     CHECK_EQ(fs_throttle_update(&one, 1, 0, 1, 1000 * S), FS_ALL); /* fewer than none accepted is none */
 }
 
+/* A place that is used again begins with none refused, too. */
+static void a_place_is_emptied_of_refusals(void) {
+    fs_throttle throttle = {0};
+    fs_throttle_set(&throttle, 2.0, 0.9, 10, 60 * S);
+    fs_throttle_update(&throttle, 1, 100, 100, 5 * S);
+    for (int i = 0; i < 100; i++) fs_throttle_admits(&throttle, 5 * S);
+    CHECK_EQ(throttle.refused[0], 90);
+    while (fs_throttle_admits(&throttle, 65 * S)) {}
+    CHECK_EQ(throttle.refused[0], 1);
+}
+
+#define THREADS 4
+#define ROUNDS 100000
+
+static fs_throttle shared;
+static pthread_barrier_t together;
+
+static void *counting(void *refusals) {
+    uint64_t count = 0;
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < ROUNDS; i++) {
+        fs_throttle_unaccepted(&shared, 1, S);
+        count += !fs_throttle_admits(&shared, S);
+    }
+    *(uint64_t *)refusals = count;
+    return NULL;
+}
+
+/* With a load and a store in place of either addition, some are lost. */
+static void threads_count_all(void) {
+    pthread_t threads[THREADS];
+    uint64_t counts[THREADS], all = 0;
+    fs_throttle_set(&shared, 2.0, 0.9, 10, 60 * S);
+    fs_throttle_update(&shared, 1, 100, 100, S);
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, counting, &counts[i]) == 0);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        all += counts[i];
+    }
+    pthread_barrier_destroy(&together);
+    CHECK_EQ(all, THREADS * ROUNDS / 10 * 9);
+    CHECK_EQ(shared.refused[0], all);
+    CHECK_EQ(shared.unaccepted[0], THREADS * ROUNDS);
+}
+
 /* Setting it again, with a window of the same length, keeps what was counted and the turn of the dial. */
 static void set_again(void) {
     fs_throttle throttle = {0};
@@ -80,6 +129,8 @@ static void set_again(void) {
 int main(void) {
     bounds();
     set_again();
+    a_place_is_emptied_of_refusals();
+    threads_count_all();
     by_the_formula();
     what_it_refuses_are_requests_too();
     another_generation_begins_anew();

@@ -30,7 +30,10 @@ static struct {
     uint8_t looks[EXPLORER_THREADS];
 } past;
 
+static uint32_t looked; /* by all, ever */
+
 static void fenced(void) {
+    looked++;
     if (ex_me) past.looks[ex_me - ex_threads]++;
     ex_fence(EX_ACQUIRE);
 }
@@ -86,8 +89,10 @@ static void ended(void) {
     fs_totals recent = {0}, ever = {0}, seen = {0};
     if (turned) {
         fs_slices_turn(&under, START + SLICE, START + SLICE); /* if all who might have were outrun */
+        looked = 0;
         fs_slices_recent(&under, START + SLICE, &recent);
         fs_slices_ever(&under, &ever);
+        EX_CHECK(looked == 2); /* where nobody turns, one look each will do */
         EX_CHECK(under.turn % 2 == 0 && under.opened == START + SLICE);
         EX_CHECK(recent.calls == KEPT + past.counted * ONE && recent.sum == recent.calls);
         EX_CHECK(ever.calls == THERE + past.counted * ONE && ever.sum == ever.calls);
