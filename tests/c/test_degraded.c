@@ -150,7 +150,29 @@ static void threads_share_one_exact_count(double capacity) {
     CHECK(total == wanted || total == wanted + 1);
 }
 
+static void *asking_in_vain(void *unused) {
+    (void)unused;
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < 200000; i++) {
+        fs_dial_admits(&shared_dial, FS_ALL / 4);
+        fs_dial_take_back(&shared_dial, FS_ALL / 4);
+    }
+    return NULL;
+}
+
+/* What threads take back leaves the dial where it was. */
+static void threads_take_back_all(void) {
+    pthread_t threads[THREADS];
+    shared_dial = FS_DIAL_START;
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, asking_in_vain, NULL) == 0);
+    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&together);
+    CHECK_EQ(shared_dial, FS_DIAL_START);
+}
+
 int main(void) {
+    threads_take_back_all();
     shares_at_the_ends();
     three_quarters_is_three_and_a_pause();
     a_thousand_calls_are_exact();

@@ -300,6 +300,19 @@ static void what_cannot_wait_is_counted_at_once(void) {
     fs_series_free(series);
 }
 
+/* Slices begin where the series did, in whatever stripe and however late that is taken, so that all turn together. */
+static void stripes_turn_together(void) {
+    at(START + 7);
+    fs_series *series = fs_series_take(arena, WINDOW, START + 7);
+    for (uint32_t stripe = 0; stripe < FS_STRIPES; stripe++) {
+        at(START + 7 + SLICE / 2 * stripe);
+        fs_histogram *histogram = fs_series_stripe(series, stripe);
+        fs_histogram_record(histogram, 1000, fs_stamp());
+        CHECK_EQ((histogram->slices.opened - START) % SLICE, 7);
+    }
+    fs_series_free(series);
+}
+
 /* Cells are written as many as there are, and none beyond. */
 static void cells_end_where_they_end(void) {
     static uint64_t cells[ALL_CELLS + 1];
@@ -551,6 +564,7 @@ int main(void) {
     a_full_cell_closes_its_slice();
     a_full_cell_waits_for_who_turns();
     cells_end_where_they_end();
+    stripes_turn_together();
     what_cannot_wait_is_counted_at_once();
     what_is_beyond_the_range_turns_slices();
     many_busy_cells_in_one_column();
