@@ -229,7 +229,15 @@ def compiled(at: Path, source: str, many: bool, into: Path) -> Path:
     made = into / object_name(source, many)
     # Who writes beyond an array is caught where he does it, as by the sanitizers.
     bounded = ["-O0", "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]
-    command = ["cc", "-std=c11", *(["-O1"] if "explored" in source else bounded), "-w", f"-I{at / 'csrc/include'}", f"-DFS_MANY_WRITERS={int(many)}", "-c"]
+    command = [
+        "cc",
+        "-std=c11",
+        *(["-O1"] if "explored" in source else bounded),
+        "-w",
+        f"-I{at / 'csrc/include'}",
+        f"-DFS_MANY_WRITERS={int(many)}",
+        "-c",
+    ]
     if subprocess.run([*command, str(place), "-o", str(made)], capture_output=True, check=False).returncode:
         raise SyntaxError(source)
     return made

@@ -21,7 +21,12 @@ def made(clock: FakeClock) -> Made:
     """Opens at the second failure in a row, for ten seconds, and closes after one success."""
 
     def made(name: str = "b", degraded: DegradedPolicy | None = None, **settings: Any) -> CircuitBreaker:
-        settings = {"failure_threshold": 2, "success_threshold": 1, "reset_timeout": 10.0, "reset_jitter": 0.0} | settings
+        settings = {
+            "failure_threshold": 2,
+            "success_threshold": 1,
+            "reset_timeout": 10.0,
+            "reset_jitter": 0.0,
+        } | settings
         return CircuitBreaker(CircuitBreakerConfig(**settings), name, degraded)
 
     return made
@@ -92,9 +97,7 @@ def test_slow_blocks_are_slow(made: Made, clock: FakeClock) -> None:
     with breaker.attempt():
         clock.advance(1.0)
     assert breaker.status().reason == "slow_rate"
-    failing = made(
-        slow_call=1.0, slow_rate=1.0, failure_threshold=9, minimum_calls=1, count_window=4
-    )
+    failing = made(slow_call=1.0, slow_rate=1.0, failure_threshold=9, minimum_calls=1, count_window=4)
     with pytest.raises(ValueError), failing.attempt():
         clock.advance(1.0)
         raise ValueError
@@ -111,9 +114,7 @@ def test_refusals_say_who_why_and_until_when(made: Made, clock: FakeClock) -> No
     error = caught.value
     assert (error.integration_name, error.retryable, error.reason) == ("store", True, "consecutive_failures")
     assert error.retry_after == pytest.approx(6.0)
-    assert str(error.message) == (
-        "store was not called: its circuit is OPEN (consecutive_failures); retry after 6 s"
-    )
+    assert str(error.message) == ("store was not called: its circuit is OPEN (consecutive_failures); retry after 6 s")
     nameless = made("")
     nameless.force_open()
     with pytest.raises(CircuitOpenError) as caught, nameless.attempt():
@@ -216,9 +217,9 @@ def test_other_settings(made: Made) -> None:
     assert (breaker.config.failure_threshold, breaker.degraded) == (3, policy)
     with pytest.raises(ValueError, match=r"window is 60\.0 and cannot be changed, got 30\.0"):
         breaker.reconfigure(CircuitBreakerConfig(window=30.0))
-    with pytest.raises(TypeError, match="^config must be"):
+    with pytest.raises(TypeError, match=r"^config must be"):
         breaker.reconfigure(None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="^degraded must be"):
+    with pytest.raises(TypeError, match=r"^degraded must be"):
         breaker.reconfigure(CircuitBreakerConfig(), 1)  # type: ignore[arg-type]
     assert (breaker.config.failure_threshold, breaker.degraded) == (3, policy)
 

@@ -30,7 +30,9 @@ from failsoft import (
     default_config,
     with_integration_resilience,
 )
+from failsoft._core import faces
 from failsoft.events import Transition, subscribe
+from failsoft.integrations import CALLERS_MOST
 from failsoft.testing import FakeClock
 
 from .conftest import Make, drive
@@ -856,3 +858,22 @@ def test_an_async_operation_made_once(make: Make, registry: Registry, wrap: Any,
         assert not result.success
 
     asyncio.run(main())
+
+
+def test_operations_looked_up_at_once_are_so_many_at_most(name: str) -> None:
+    """Names may be made up call by call: what is kept of them is bounded, and one too many starts afresh."""
+
+    def call(number: int) -> int:
+        def operation() -> int:
+            return number
+
+        operation.__name__ = operation.__qualname__ = f"operation-{number}"
+        return with_integration_resilience("cache", name, operation).data
+
+    for number in range(CALLERS_MOST):
+        assert call(number) == number
+        assert len(faces[name]) == number + 1
+    assert call(CALLERS_MOST) == CALLERS_MOST
+    assert len(faces[name]) == 1
+    with_integration_resilience("cache", name, lambda: 1, operation_name="named")
+    assert "named" not in faces[name]
