@@ -36,10 +36,9 @@ TESTS = {
         "conformance/test_degraded.py",
         "conformance/test_degraded_ramps.py",
         "conformance/test_reconfigure.py",
-        "unit/test_errors.py",
         "seed",
     ],
-    "retry.py": ["conformance/test_recovery.py", "unit/test_errors.py", "property/test_backoff.py"],
+    "retry.py": ["conformance/test_recovery.py", "property/test_backoff.py"],
     "wrapper.py": ["seed", "conformance/test_integration.py", "conformance/test_degraded.py"],
 }
 

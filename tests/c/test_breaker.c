@@ -501,12 +501,15 @@ static void waits_hold_after_any_number_of_generations(void) {
 
 static void a_probe_taken_back_frees_its_slot(void) {
     fs_breaker *breaker = in_state(plain(), FS_HALF_OPEN);
+    fs_breaker_limit(breaker, FS_ALL / 4); /* which a probe has nothing to do with */
+    uint64_t dial = breaker->dial;
     for (int i = 0; i < 100; i++) {
         uint64_t before = gate(breaker);
         fs_permit permit = acquire(breaker, START + WAIT);
         CHECK(fs_permit_slot(permit) != 0);
         fs_breaker_withdraw(breaker, permit, before, START + WAIT);
         CHECK_EQ(status(breaker, START + WAIT).probes, 0);
+        CHECK_EQ(breaker->dial, dial);
     }
     fs_breaker_free(breaker);
 }

@@ -198,7 +198,7 @@ static void threads_lose_no_failure(void) {
 
 static void *disowning(void *argument) {
     (void)argument;
-    for (int i = 0; i < 50000; i++) fs_breaker_disown(shared, true, true);
+    for (int i = 0; i < 500000; i++) fs_breaker_disown(shared, true, true);
     return NULL;
 }
 
@@ -206,9 +206,9 @@ static void *disowning(void *argument) {
 static void threads_disown_every_call(void) {
     shared = made(plain());
     run_threads(disowning);
-    CHECK_EQ(shared->before.calls, THREADS * 50000);
-    CHECK_EQ(shared->before.failures, THREADS * 50000);
-    CHECK_EQ(shared->before.slow, THREADS * 50000);
+    CHECK_EQ(shared->before.calls, THREADS * 500000);
+    CHECK_EQ(shared->before.failures, THREADS * 500000);
+    CHECK_EQ(shared->before.slow, THREADS * 500000);
     fs_breaker_free(shared);
 }
 
