@@ -50,7 +50,7 @@ TESTS = {  # what changes, and the tests that should notice: the likeliest first
     "wheel.h": ["wheel"],
     "budget.c": ["budget", "budget many"],
     "budget.h": ["budget"],
-    "limiter.c": ["limiter", "load"],
+    "limiter.c": ["limiter", "limiter many", "load"],
     "limiter.h": ["limiter", "limiter many", "load"],
     "bulkhead.h": ["bulkhead", "bulkhead many", "load"],
     "throttle.c": ["throttle", "load"],

@@ -322,6 +322,13 @@ static void cells_end_where_they_end(void) {
     CHECK_EQ(fs_series_cells(series, FS_EVER, cells), 1);
     CHECK_EQ(cells[ALL_CELLS], 7);
     CHECK_EQ(cells[ALL_CELLS - 1], 0);
+    fs_histogram *histogram = fs_series_stripe(series, 0);
+    size_t beyond = histogram->block.lines * (size_t)FS_LINE - sizeof *histogram;
+    memset((char *)histogram + sizeof *histogram, 0x11, beyond); /* nobody reads there */
+    at(START + SLICE);
+    record(series, 1000);
+    CHECK_EQ(count(series, FS_EVER), 2);
+    CHECK_EQ(fs_series_bytes(series) % FS_LINE, 0);
     fs_series_free(series);
 }
 

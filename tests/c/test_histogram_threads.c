@@ -1,4 +1,5 @@
 /* Several threads on one counter: nothing is lost, and readers see what was there. For builds without the GIL alone. */
+#define _GNU_SOURCE /* pthread_barrier_t */
 #include "histogram_rig.h"
 
 #include <pthread.h>
@@ -67,12 +68,16 @@ static void threads_lose_nothing(bool on_own_stripes) {
     fs_series_free(shared);
 }
 
+static pthread_barrier_t together;
+static uint64_t reached;
+
 /* Extremes only ever move outwards: right after a value has been counted in, they enclose it. */
 static void *reaching_out(void *argument) {
-    uint64_t thread = (uint64_t)*(int *)argument;
+    (void)argument;
     fs_histogram *histogram = fs_series_stripe(shared, 0);
-    for (uint64_t i = 1; i <= 200000; i++) {
-        uint64_t far = i * THREADS + thread;
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < 500000; i++) {
+        uint64_t far = fs_add_relaxed(&reached, 1) + 1; /* each is further out than all before */
         fs_histogram_new_extreme(histogram, FS_VALUE_MOST / 2 - far);
         CHECK(fs_load_relaxed(&histogram->low) <= FS_VALUE_MOST / 2 - far);
         fs_histogram_new_extreme(histogram, FS_VALUE_MOST / 2 + far);
@@ -85,12 +90,12 @@ static void threads_lose_no_extreme(void) {
     shared = fresh_series();
     fs_series_stripe(shared, 0);
     pthread_t threads[THREADS];
-    int numbers[THREADS];
-    for (int t = 0; t < THREADS; t++) {
-        numbers[t] = t;
-        CHECK(pthread_create(&threads[t], NULL, reaching_out, &numbers[t]) == 0);
-    }
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int t = 0; t < THREADS; t++) CHECK(pthread_create(&threads[t], NULL, reaching_out, NULL) == 0);
     for (int t = 0; t < THREADS; t++) pthread_join(threads[t], NULL);
+    pthread_barrier_destroy(&together);
+    CHECK_EQ(fs_series_stripe(shared, 0)->low, FS_VALUE_MOST / 2 - THREADS * 500000);
+    CHECK_EQ(fs_series_stripe(shared, 0)->high, FS_VALUE_MOST / 2 + THREADS * 500000);
     fs_series_free(shared);
 }
 
