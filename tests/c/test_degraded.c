@@ -153,7 +153,7 @@ static void threads_share_one_exact_count(double capacity) {
 static void *asking_in_vain(void *unused) {
     (void)unused;
     pthread_barrier_wait(&together);
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 1000000; i++) {
         fs_dial_admits(&shared_dial, FS_ALL / 4);
         fs_dial_take_back(&shared_dial, FS_ALL / 4);
     }

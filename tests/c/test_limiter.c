@@ -151,7 +151,7 @@ static void *taking_all(void *count) {
 static void *taking_and_giving(void *count) {
     (void)count;
     pthread_barrier_wait(&together);
-    for (int i = 0; i < 200000; i++)
+    for (int i = 0; i < 1000000; i++)
         if (fs_limiter_take(&shared, at(0), 1)) fs_limiter_give_back(&shared, 1);
     return NULL;
 }
