@@ -323,8 +323,8 @@ static void cells_end_where_they_end(void) {
     CHECK_EQ(cells[ALL_CELLS], 7);
     CHECK_EQ(cells[ALL_CELLS - 1], 0);
     fs_histogram *histogram = fs_series_stripe(series, 0);
-    size_t beyond = histogram->block.lines * (size_t)FS_LINE - sizeof *histogram;
-    memset((char *)histogram + sizeof *histogram, 0x11, beyond); /* nobody reads there */
+    size_t end = offsetof(fs_histogram, column) + sizeof histogram->column;
+    memset((char *)histogram + end, 0x11, histogram->block.lines * (size_t)FS_LINE - end); /* nobody reads there */
     at(START + SLICE);
     record(series, 1000);
     CHECK_EQ(count(series, FS_EVER), 2);
