@@ -198,7 +198,7 @@ static void threads_lose_no_failure(void) {
 
 static void *disowning(void *argument) {
     (void)argument;
-    for (int i = 0; i < 500000; i++) fs_breaker_disown(shared, true, true);
+    for (int i = 0; i < 500000; i++) fs_breaker_disown(shared, &(fs_totals){.calls = 1, .failures = 1, .slow = 1});
     return NULL;
 }
 
