@@ -238,7 +238,22 @@ def canary() -> None:
 
         return inner() and (each for each in "ab")
 
+    def shared(a: object) -> object:
+        made: list[object] = [a]
+
+        def one() -> object:
+            return made and a
+
+        def two() -> object:
+            return one() and f"{a}{made}"
+
+        def three() -> dict[str, object]:
+            return {**{str(each): two() for each in made}, "a": a}
+
+        return three
+
     for n in range(1, 60):
+        struck(functools.partial(shared, ARGUMENT), n, 1)
         struck(functools.partial(outer, ARGUMENT), n, 1)
         struck(lambda: list(outer(ARGUMENT)), n, 1)  # type: ignore[call-overload]
 
