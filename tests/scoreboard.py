@@ -1,7 +1,7 @@
 """Run the proof and write what it found: `python tests/scoreboard.py` writes docs/reliability.md.
 
-It runs `pytest --deep` and the C tests, deep ones included, both on the code as it lies here; some minutes. `--quick` leaves out
-what is deep. Each promise of tests/promises.py gets the figures that its tests reported, or how many of them passed; what
+It runs `pytest --deep` and the C tests, deep ones included, on the code as it lies here: an hour or less. `--deep ROOM...` lets
+only these folders of tests run deep, `--quick` none. Each promise of tests/promises.py gets the figures that its tests reported, or how many of them passed; what
 failed, what was skipped and what is not covered is said as loudly.
 """
 
@@ -48,11 +48,12 @@ def _prefix(name: str) -> str:
     return name if "::" in name or name.endswith(".py") or name.startswith("c:") else name + "/"
 
 
-def run_python(found: Found, deep: bool, work: Path) -> None:
+def run_python(found: Found, work: Path, *arguments: str) -> None:
     scores, report = work / "scores", work / "junit.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", "-o",
-               "junit_family=xunit1", *(["--deep"] if deep else [])]  # fmt: skip
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "FAILSOFT_SCORES": str(scores)}, check=False)
+    scores.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}"]
+    options = ["-o", "junit_family=xunit1", *arguments]
+    subprocess.run([*command, *options], cwd=ROOT, env={**os.environ, "FAILSOFT_SCORES": str(scores)}, check=False)
     for case in ElementTree.parse(report).iter("testcase"):
         name, room = case.get("name", ""), case.get("file", "")
         parts = case.get("classname", "").split(".")
@@ -92,12 +93,12 @@ def words(promise: Promise, found: Found) -> tuple[str, str]:
     return "holds", "; ".join([*said, f"{ended['passed']} tests{skipped}"])
 
 
-def page(found: Found, deep: bool) -> str:
+def page(found: Found, deep: str) -> str:
     lines = [
         "# Reliability",
         "",
         "What failsoft promises, and what the last run of the proof found. Written by `python tests/scoreboard.py`"
-        f" ({'deep' if deep else 'quick'}), on {platform.python_implementation()} {platform.python_version()}, {sys.platform}; the promises"
+        f" ({deep}), on {platform.python_implementation()} {platform.python_version()}, {sys.platform}; the promises"
         " are in `tests/promises.py`. Those in italics would not stop a release.",
         "",
     ]
@@ -118,12 +119,18 @@ def page(found: Found, deep: bool) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="leave out the deep tests")
-    deep = not parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="run nothing deep")
+    parser.add_argument("--deep", nargs="+", metavar="ROOM", help="folders of tests to run deep, instead of all")
+    options = parser.parse_args()
     found = Found()
     with tempfile.TemporaryDirectory() as work:
-        run_c(found, deep, Path(work))
-        run_python(found, deep, Path(work))
+        run_c(found, not options.quick, Path(work))
+        if options.deep:
+            run_python(found, Path(work), *(f"--ignore={room}" for room in options.deep))
+            run_python(found, Path(work), "--deep", *options.deep)
+        else:
+            run_python(found, Path(work), *([] if options.quick else ["--deep"]))
+    deep = "quick" if options.quick else f"deep: {', '.join(options.deep)} and the core" if options.deep else "deep"
     text = page(found, deep)
     PAGE.write_text(text, encoding="utf-8")
     print(text)
