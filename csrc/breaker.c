@@ -137,7 +137,7 @@ static fs_ns until_ns(uint64_t until) { return (until >> 16) * FS_US; }
 static bool publish(fs_breaker *breaker, uint64_t *word, uint64_t from, uint64_t value) {
     uint32_t generation = fs_gate_generation(from) + 1;
     uint64_t wanted = value << 16 | (generation & 0xffff);
-    uint64_t held = fs_load_relaxed(word);
+    uint64_t held = fs_load_acquire(word); /* who sees the word of a later generation sees that the gate has moved on */
     while ((held & 0xffff) != (generation & 0xffff) || held >> 16 < value) {
         if (fs_breaker_gate(breaker) != from) return false;
         if (fs_cas(word, &held, wanted)) return true;
@@ -183,7 +183,7 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     uint64_t reopenings = 0;
     if (state == FS_OPEN && !afresh) {
         /* Another probe that failed may have counted this reopening already. */
-        uint64_t held = fs_load_relaxed(&breaker->reopenings);
+        uint64_t held = fs_load_acquire(&breaker->reopenings); /* likewise */
         bool counted = (held & 0xffff) == (generation & 0xffff);
         reopenings = (held >> 16) + (because == FS_BECAUSE_PROBE_FAILED && !counted);
     }

@@ -182,8 +182,8 @@ class _Race:
         if because:
             return
         record.note(HEDGES)
-        inner = InFrame(_called(self._attempt), self._frame)
-        self._second = self._loop.create_task(_awaited(inner), context=self._context)
+        second = _in_frame(self._attempt, self._frame)
+        self._second = self._loop.create_task(second, context=self._context)
         self._second.add_done_callback(self._second_ended)
 
     def _second_ended(self, second: Task[Any]) -> None:
@@ -196,8 +196,9 @@ async def _called(attempt: Callable[[], Any]) -> Any:
     return await attempt()
 
 
-async def _awaited(inner: InFrame) -> Any:
-    return await inner
+async def _in_frame(attempt: Callable[[], Any], frame: int) -> Any:
+    # Made here, not before: a task that is cancelled before it begins never comes here, and leaves nothing unawaited.
+    return await InFrame(_called(attempt), frame)
 
 
 async def _ended(second: Task[Any], most: float | None = None) -> None:

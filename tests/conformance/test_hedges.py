@@ -371,6 +371,25 @@ def test_the_fake_clock_moves_hedges(make: Make, clock: FakeClock) -> None:
     assert asyncio.run(main()) == "the caller"
 
 
+def test_a_second_attempt_that_never_began_leaves_nothing_unawaited(make: Make, clock: FakeClock) -> None:
+    peer, dependency = Peer(), make()
+    guard = dependency.guard(peer.call, hedge=0.9)
+    warm(dependency)
+
+    async def main() -> object:
+        answer = asyncio.get_running_loop().create_future()
+        peer.script = [lambda: answer, FOREVER]
+        call = asyncio.ensure_future(guard())
+        await asyncio.sleep(0)
+        answer.set_result("just in time")
+        clock.advance(USUAL * 2)  # the second starts in the turn in which the first ends
+        return await call
+
+    assert asyncio.run(main()) == "just in time"
+    gc.collect()  # a coroutine that nobody awaited would say so now
+    assert peer.started == 1
+
+
 @pytest.mark.parametrize("hedge", [0.0, 1.0, 1.5, -0.1, float("nan")])
 def test_a_quantile_out_of_range(make: Make, hedge: float) -> None:
     async def call() -> None: ...
