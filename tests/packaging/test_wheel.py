@@ -144,6 +144,7 @@ def test_console_script_says_what_it_lacks(python: Path) -> None:
     assert "failsoft[demo]" in done.stderr
 
 
+@pytest.mark.deep  # a compiler at work
 def test_cython_modules_build_on_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     python = make_environment(tmp_path / "venv")
     pip("--python", python, "install", wheel, "cython>=3.1", "setuptools>=77")

@@ -135,7 +135,7 @@ def days(traffic: Traffic, score: Score, steps: int) -> None:
 
 
 def test_three_days_of_a_fake_clock(traffic: Traffic, score: Score) -> None:
-    days(traffic, score, 3_000)
+    days(traffic, score, 1_600)
 
 
 @pytest.mark.deep
