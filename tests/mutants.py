@@ -153,7 +153,7 @@ sys.meta_path.sort(key=lambda finder: finder is not PathFinder)
 sys.path.insert(0, sys.argv[1])
 import failsoft, pytest
 assert failsoft.__file__.startswith(sys.argv[1]), failsoft.__file__
-sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+sys.exit(pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *sys.argv[2:]]))
 """
 
 

@@ -28,6 +28,7 @@ import pytest
 import failsoft
 from failsoft import CircuitOpenError, CircuitState, Fallback, FallbackType, Integration, Registry
 
+from ..ids import shown
 from .conftest import Make
 
 shipped = Registry().integration("shipped", "database")
@@ -654,7 +655,7 @@ def test_methods_have_the_looks_of_methods() -> None:
 
 
 @pytest.mark.parametrize(
-    "bare", [len, functools.partial(plain, 1), Counter(), Counter().method, Pair, lambda: 0, mock.Mock()], ids=repr
+    "bare", [len, functools.partial(plain, 1), Counter(), Counter().method, Pair, lambda: 0, mock.Mock()], ids=shown
 )
 def test_any_callable_has_a_name_and_its_own_signature(steady: Integration, bare: Any) -> None:
     guarded = steady.guard(bare)
@@ -876,7 +877,7 @@ class AsyncGenerating:
         AsyncGenerating(),
         lambda: (yield),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_generator_functions_are_refused_by_the_name_of_what_serves(steady: Integration, fn: Any) -> None:
     for guard in (steady.guard, steady.guard(operation="x")):
@@ -894,7 +895,7 @@ def test_a_function_that_uses_up_a_generator_is_none(steady: Integration) -> Non
     assert steady.guard(listed)() == [1]
 
 
-@pytest.mark.parametrize("fn", [1, "len", [], property(plain), object()], ids=repr)
+@pytest.mark.parametrize("fn", [1, "len", [], property(plain), object()], ids=shown)
 def test_what_cannot_be_called_is_refused(steady: Integration, fn: Any) -> None:
     with pytest.raises(TypeError, match="callable"):
         steady.guard(fn)
@@ -903,7 +904,7 @@ def test_what_cannot_be_called_is_refused(steady: Integration, fn: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"operation": 3}, {"failure": 3}, {"fallbacks": [len]}, {"fallbacks": 3}, {"unknown": 1}],
-    ids=repr,
+    ids=shown,
 )
 def test_wrong_options_are_refused_at_once(steady: Integration, options: Any) -> None:
     with pytest.raises(TypeError):

@@ -27,6 +27,7 @@ from failsoft import (
 )
 from failsoft.testing import FakeClock
 
+from ..ids import shown
 from .conftest import Make, drive
 
 
@@ -183,7 +184,7 @@ def test_a_success_after_failures_leaves_no_trace_on_them(way: Way, make: Make, 
         (IntegrationError("theirs", category=ErrorCategory.CLIENT_ERROR), 1),
         (IntegrationTimeoutError("theirs"), 3),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_only_some_errors_are_retried(way: Way, make: Make, clock: FakeClock, error: Exception, tries: int) -> None:
     calls = Calls(clock, error)
@@ -279,7 +280,7 @@ def test_time_spent_in_attempts_counts(way: Way, make: Make, clock: FakeClock) -
         ({"Retry_After": "nan"}, 1.0),
         ({}, 1.0),
     ],
-    ids=repr,
+    ids=shown,
 )
 @pytest.mark.parametrize("status", [503, 429])
 def test_retry_after_is_honoured(
@@ -406,7 +407,7 @@ def test_an_open_circuit_is_not_retried(way: Way, make: Make, clock: FakeClock) 
         (ValueError(), CircuitState.CLOSED),
         (CircuitOpenError("of another"), CircuitState.OPEN),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_counts_as_a_failure(
     way: Way, make: Make, clock: FakeClock, error: Exception, state: CircuitState
@@ -508,7 +509,7 @@ def test_failure_may_say_the_name(way: Way, make: Make, clock: FakeClock, name: 
     assert way.run(guarded.outcome).error.category is ErrorCategory.SERVER_ERROR
 
 
-@pytest.mark.parametrize("answer", ["NONSENSE", 42, True, False, object(), "", b"TIMEOUT"], ids=repr)
+@pytest.mark.parametrize("answer", ["NONSENSE", 42, True, False, object(), "", b"TIMEOUT"], ids=shown)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_failure_function_that_talks_nonsense_changes_nothing(
     way: Way, make: Make, clock: FakeClock, answer: object
