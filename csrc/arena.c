@@ -43,6 +43,13 @@ fs_arena *fs_arena_private(void) {
     return NULL;
 }
 
+bool (*fs_arena_reserve)(fs_arena *arena, uint32_t lines);
+
+static bool has_space(fs_arena *arena, uint32_t lines) {
+    uint32_t reserved = fs_load_relaxed(&arena->reserved);
+    return reserved == 0 || lines <= reserved || fs_arena_reserve(arena, lines);
+}
+
 static uint64_t head_of(uint64_t tag, uint32_t line) { return tag << 32 | line; }
 
 static fs_block *pop(fs_arena *arena, uint32_t lines) {
@@ -83,9 +90,9 @@ fs_block *fs_arena_alloc(fs_arena *arena, size_t bytes) {
     } else {
         uint32_t line = fs_load_relaxed(&arena->used);
         do
-            if (arena->capacity - line < lines) return NULL;
+            if (arena->capacity - line < lines || !has_space(arena, line + lines)) return NULL;
         while (!fs_cas(&arena->used, &line, line + lines));
-        if (line < FS_MANY_LINES && line + lines >= FS_MANY_LINES) ask_for_huge_pages(arena);
+        if (line < FS_MANY_LINES && line + lines >= FS_MANY_LINES && arena->reserved == 0) ask_for_huge_pages(arena);
         block = fs_arena_at(arena, line);
         block->line = line;
         block->lines = (uint16_t)lines;

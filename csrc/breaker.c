@@ -56,20 +56,35 @@ static fs_series *next_series(const fs_series *series) {
     return series->next ? (fs_series *)fs_arena_follow(series, series->next) : NULL;
 }
 
-void fs_breaker_adopt(fs_breaker *breaker, fs_series *series) {
-    fs_span head = fs_load_acquire(&breaker->series);
+void fs_series_list(fs_block *owner, fs_span *head, fs_series *series) {
+    fs_span held = fs_load_acquire(head);
     do {
-        fs_series *first = head ? (fs_series *)fs_arena_follow(breaker, head) : NULL;
+        fs_series *first = held ? (fs_series *)fs_arena_follow(owner, held) : NULL;
         fs_store_relaxed(&series->next, first ? fs_arena_span(&series->block, &first->block) : 0);
-    } while (!fs_cas(&breaker->series, &head, fs_arena_span(&breaker->block, &series->block)));
+    } while (!fs_cas(head, &held, fs_arena_span(owner, &series->block)));
 }
+
+void fs_breaker_adopt(fs_breaker *breaker, fs_series *series) {
+    fs_series_list(&breaker->block, &breaker->series, series);
+}
+
+void (*fs_breaker_members_totals)(const fs_breaker *breaker, fs_ns now, fs_totals *recent, fs_totals *ever);
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-static uint64_t since(uint64_t ever, uint64_t before) { return ever > before ? ever - before : 0; }
+static uint64_t since(uint64_t end, uint64_t now) { return end > now ? end - now : 0; }
 
-static void ever_totals(const fs_breaker *breaker, fs_totals *totals) {
-    for (fs_series *s = first_series(breaker); s; s = next_series(s)) fs_series_ever(s, totals);
+/* Compared as a difference: what a process takes along when it leaves is taken off `before`, which may go below nothing. */
+static uint64_t gained(uint64_t ever, uint64_t before) { return (int64_t)(ever - before) > 0 ? ever - before : 0; }
+
+static void all_totals(const fs_breaker *breaker, fs_ns now, fs_totals *recent, fs_totals *ever) {
+    if (breaker->member) {
+        fs_breaker_members_totals(breaker, now, recent, ever);
+        return;
+    }
+    /* Lately first: what comes meanwhile must not make it more than there ever was. */
+    for (fs_series *s = first_series(breaker); s; s = next_series(s)) fs_series_recent(s, now, recent);
+    for (fs_series *s = first_series(breaker); s; s = next_series(s)) fs_series_ever(s, ever);
 }
 
 /* What the rates are read from: the window, less what happened before the breaker last closed. Of two nested spans
@@ -81,16 +96,16 @@ static void window_totals(const fs_breaker *breaker, fs_ns now, fs_totals *total
         return;
     }
     fs_totals ever = {0};
-    for (fs_series *s = first_series(breaker); s; s = next_series(s)) fs_series_recent(s, now, totals);
-    ever_totals(breaker, &ever);
-    totals->calls = least(totals->calls, since(ever.calls, fs_load_relaxed(&breaker->before.calls)));
-    totals->failures = least(totals->failures, since(ever.failures, fs_load_relaxed(&breaker->before.failures)));
-    totals->slow = least(totals->slow, since(ever.slow, fs_load_relaxed(&breaker->before.slow)));
+    all_totals(breaker, now, totals, &ever);
+    totals->calls = least(totals->calls, gained(ever.calls, fs_load_relaxed(&breaker->before.calls)));
+    totals->failures = least(totals->failures, gained(ever.failures, fs_load_relaxed(&breaker->before.failures)));
+    totals->slow = least(totals->slow, gained(ever.slow, fs_load_relaxed(&breaker->before.slow)));
 }
 
-static void restart_windows(fs_breaker *breaker) {
-    fs_totals ever = {0};
-    for (fs_series *s = first_series(breaker); s; s = next_series(s)) {
+static void restart_windows(fs_breaker *breaker, fs_ns now) {
+    fs_totals ever = {0}, recent = {0};
+    if (breaker->member) all_totals(breaker, now, &recent, &ever); /* a series of another process is not ours to write */
+    else for (fs_series *s = first_series(breaker); s; s = next_series(s)) {
         uint64_t before = ever.calls;
         fs_series_ever(s, &ever);
         fs_store_relaxed(&s->since, ever.calls - before);
@@ -198,7 +213,7 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
         return false;
     }
     /* Before the gate, so that the first outcome after it meets fresh windows. While not CLOSED nobody reads them. */
-    if (state == FS_CLOSED_STATE) restart_windows(breaker);
+    if (state == FS_CLOSED_STATE) restart_windows(breaker, now);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
     if (state == FS_OPEN)
         say(&breaker->failures, generation, because == FS_BECAUSE_PROBE_FAILED ? fs_breaker_failures(breaker) : count);
@@ -449,7 +464,15 @@ void fs_breaker_watch_latency(fs_breaker *breaker, fs_series *series, fs_permit 
     /* Values cannot be told apart by when they came: while some are from before it last closed, nothing is known. */
     fs_totals ever = {0};
     fs_series_ever(series, &ever);
-    if (count > since(ever.calls, fs_load_relaxed(&series->since))) return;
+    if (breaker->member) {
+        /* Whoever closed it could not say so here. */
+        uint32_t generation = fs_gate_generation(fs_breaker_gate(breaker));
+        if (series->closed_in != generation) {
+            series->closed_in = generation;
+            fs_store_relaxed(&series->since, ever.calls);
+        }
+    }
+    if (count > gained(ever.calls, fs_load_relaxed(&series->since))) return;
     if (latency >= config->latency_limit) fs_breaker_trip(breaker, permit, FS_BECAUSE_LATENCY, now, change);
 }
 
@@ -472,11 +495,22 @@ void fs_breaker_read(const fs_breaker *breaker, fs_ns now, fs_breaker_status *st
     window_totals(breaker, now, &status->totals);
 }
 
+static fs_breaker *heir_of(const fs_breaker *breaker, fs_arena *arena) {
+    fs_breaker *heir = (fs_breaker *)(void *)fs_arena_alloc(arena, sizeof *heir);
+    if (heir)
+        memcpy((char *)heir + sizeof heir->block, (const char *)breaker + sizeof breaker->block,
+               sizeof *heir - sizeof heir->block);
+    return heir;
+}
+
+static void open_heir(fs_breaker *heir, uint64_t gate) {
+    gate &= ~(FS_GATE_WATCHED | FS_GATE_MOVED);
+    fs_store_release(&heir->gate, gate | (heir->config.last ? FS_GATE_WATCHED : 0));
+}
+
 fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config) {
-    fs_breaker *heir = (fs_breaker *)(void *)fs_arena_alloc(fs_arena_of(&breaker->block), sizeof *heir);
+    fs_breaker *heir = heir_of(breaker, fs_arena_of(&breaker->block));
     if (!heir) return NULL;
-    memcpy((char *)heir + sizeof heir->block, (char *)breaker + sizeof breaker->block,
-           sizeof *heir - sizeof heir->block);
     if (config) {
         fs_last_resize(&heir->last, heir->config.last, config->last);
         heir->config = *config;
@@ -485,7 +519,33 @@ fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config
     heir->series = series ? fs_arena_span(&heir->block, &series->block) : 0;
     fs_recorder_move(&heir->recorder, &breaker->block, &heir->block);
     /* The mark makes every permit's gate unequal, so each call that is out looks again when it ends. */
-    uint64_t gate = fs_or_relaxed(&breaker->gate, FS_GATE_MOVED) & ~FS_GATE_WATCHED;
-    fs_store_release(&heir->gate, gate | (heir->config.last ? FS_GATE_WATCHED : 0));
+    open_heir(heir, fs_or_relaxed(&breaker->gate, FS_GATE_MOVED));
     return heir;
+}
+
+void fs_breaker_leave(fs_breaker *breaker) { fs_or_relaxed(&breaker->gate, FS_GATE_MOVED); }
+
+fs_breaker *fs_breaker_copy(const fs_breaker *breaker, fs_arena *arena) {
+    fs_breaker *heir = heir_of(breaker, arena);
+    if (!heir) return NULL;
+    heir->series = 0;
+    heir->member = 0;
+    heir->recorder = (fs_recorder){0};
+    if (!fs_recorder_copy(&breaker->recorder, &breaker->block, &heir->recorder, &heir->block)) {
+        fs_breaker_free(heir);
+        return NULL;
+    }
+    open_heir(heir, fs_breaker_gate(breaker));
+    return heir;
+}
+
+bool fs_breaker_config_same(const fs_breaker_config *one, const fs_breaker_config *other) {
+    return one->reset_timeout == other->reset_timeout && one->reset_most == other->reset_most &&
+           one->lease == other->lease && one->slow == other->slow && one->latency_limit == other->latency_limit &&
+           one->latency_quantile == other->latency_quantile && one->reset_growth == other->reset_growth &&
+           one->reset_jitter == other->reset_jitter && one->failure_rate == other->failure_rate &&
+           one->slow_rate == other->slow_rate && one->failure_threshold == other->failure_threshold &&
+           one->success_threshold == other->success_threshold && one->half_open_most == other->half_open_most &&
+           one->minimum_calls == other->minimum_calls && one->last == other->last && one->ramp == other->ramp &&
+           one->ramp_from == other->ramp_from;
 }

@@ -23,8 +23,8 @@ void fs_histogram_free(fs_histogram *histogram) {
     fs_arena_free(&histogram->block);
 }
 
-/* The column of an octave, taken now if need be; two threads may race to install it. NULL: no room. */
-static fs_column *take_column(fs_histogram *histogram, uint32_t octave) {
+/* Two threads may race to install it. */
+fs_column *fs_histogram_column(fs_histogram *histogram, uint32_t octave) {
     fs_column *column = column_of(histogram, octave);
     if (column) return column;
     column = (fs_column *)(void *)fs_arena_alloc(fs_arena_of(&histogram->block), sizeof *column);
@@ -37,7 +37,7 @@ static fs_column *take_column(fs_histogram *histogram, uint32_t octave) {
 
 void fs_histogram_new_column(fs_histogram *histogram, uint64_t ns) {
     uint32_t index = fs_histogram_index(ns);
-    fs_column *column = take_column(histogram, fs_histogram_octave(index));
+    fs_column *column = fs_histogram_column(histogram, fs_histogram_octave(index));
     if (column)
         fs_tally_add(&column->live[fs_histogram_cell(index)], 1);
     else
@@ -68,13 +68,21 @@ static void turn_column(fs_column *column, uint32_t oldest) {
     uint32_t *slice = column->slice[oldest];
     uint64_t arrived = 0, expired = 0;
     for (uint32_t i = 0; i < FS_CELLS; i++) {
-        uint32_t live = fs_tally_take(&column->live[i]);
+        uint32_t live = fs_load_relaxed(&column->live[i]);
         arrived += live;
         expired += slice[i];
         fs_tally_set(&column->closed[i], column->closed[i] + live - slice[i]);
-        fs_tally_set(&column->total[i], column->total[i] + live);
         slice[i] = live;
+        if (live == 0) continue;
+        /* As the totals of the slices: there first, and away from here after. */
+        fs_store_relaxed(&column->undo, column->total[i]);
+        fs_store_release(&column->moving, i + 1);
+        fs_fence_release();
+        fs_tally_set(&column->total[i], column->total[i] + live);
+        fs_fence_release();
+        fs_tally_add(&column->live[i], 0 - live);
     }
+    fs_store_release(&column->moving, 0);
     fs_tally_set(&column->total_sum, column->total_sum + arrived);
     fs_tally_set(&column->closed_sum, column->closed_sum + arrived - expired);
 }
@@ -143,7 +151,7 @@ static bool count_batch(fs_histogram *histogram, const int64_t *ns, size_t count
         uint32_t *from = &table[octave * FS_CELLS], here = 0;
         for (uint32_t i = 0; i < FS_CELLS; i++) here += from[i];
         if (here == 0) continue;
-        fs_column *column = take_column(histogram, octave);
+        fs_column *column = fs_histogram_column(histogram, octave);
         if (!column) {
             clipped += here;
             continue;
@@ -168,7 +176,7 @@ void fs_histogram_repeat(fs_histogram *histogram, uint64_t ns, uint32_t count) {
     fs_histogram_new_extreme(histogram, ns);
     fs_tally_add(&histogram->slices.live.calls, count);
     fs_tally_add(&histogram->slices.live.sum, ns * count);
-    fs_column *column = take_column(histogram, fs_histogram_octave(index));
+    fs_column *column = fs_histogram_column(histogram, fs_histogram_octave(index));
     if (!column) {
         fs_tally_add(&histogram->clipped, count);
         return;
@@ -224,10 +232,29 @@ fs_histogram *fs_series_stripe(fs_series *series, uint32_t stripe) {
     return fs_series_have(series, stripe);
 }
 
+static void clear_histogram(fs_histogram *histogram, fs_ns length, fs_ns now) {
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        fs_column *column = column_of(histogram, octave);
+        if (column) memset((char *)column + sizeof column->block, 0, sizeof *column - sizeof column->block);
+    }
+    histogram->clipped = 0;
+    histogram->pending = 0;
+    histogram->low = UINT64_MAX;
+    histogram->high = 0;
+    fs_slices_init(&histogram->slices, length, now);
+}
+
 /* Run `body` with `histogram` set to each stripe that has been taken. */
 #define FOR_EACH_STRIPE(series, histogram)                       \
     for (uint32_t stripe_ = 0; stripe_ < FS_STRIPES; stripe_++)  \
         for (fs_histogram *histogram = fs_series_have((series), stripe_); histogram; histogram = NULL)
+
+void fs_series_clear(fs_series *series, fs_ns now) {
+    FOR_EACH_STRIPE(series, histogram) clear_histogram(histogram, series->window, now);
+    series->began = now;
+    series->since = 0;
+    memset(series->events, 0, sizeof series->events);
+}
 
 void fs_series_recent(fs_series *series, fs_ns now, fs_totals *totals) {
     FOR_EACH_STRIPE(series, histogram) {
@@ -414,7 +441,7 @@ fs_status fs_series_merge(fs_series *series, fs_series *other) {
         for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
             fs_column *source = column_of(from, octave);
             if (!source) continue;
-            fs_column *target = take_column(into, octave);
+            fs_column *target = fs_histogram_column(into, octave);
             if (!target) return FS_NO_MEMORY;
             uint64_t moved = 0;
             for (uint32_t cell = 0; cell < FS_CELLS; cell++) {

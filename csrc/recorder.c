@@ -1,5 +1,7 @@
 #include "failsoft/recorder.h"
 
+#include <string.h>
+
 /* Copied word by word, for readers and writers meet. */
 typedef union {
     fs_decision decision;
@@ -95,6 +97,20 @@ void fs_recorder_move(fs_recorder *recorder, const fs_block *from, const fs_bloc
     fs_span shift = fs_arena_span(to, from);
     for (uint32_t i = 0; i < FS_SEGMENTS; i++)
         if (recorder->segment[i]) recorder->segment[i] += shift;
+}
+
+bool fs_recorder_copy(const fs_recorder *recorder, const fs_block *owner, fs_recorder *into, fs_block *heir) {
+    for (uint32_t i = 0; i < FS_SEGMENTS; i++) {
+        fs_span span = fs_load_acquire(&recorder->segment[i]);
+        if (!span) continue;
+        const fs_recorder_segment *from = fs_arena_follow(owner, span);
+        fs_recorder_segment *to = (void *)fs_arena_alloc(fs_arena_of(heir), sizeof *to);
+        if (!to) return false;
+        memcpy(to->entry, from->entry, sizeof to->entry);
+        into->segment[i] = fs_arena_span(heir, &to->block);
+    }
+    into->taken = fs_load_relaxed(&recorder->taken);
+    return true;
 }
 
 void fs_recorder_free(fs_recorder *recorder, fs_block *owner) {

@@ -16,14 +16,27 @@ static void put(fs_totals *totals, const fs_totals *value) {
     fs_store_relaxed(&totals->slow, value->slow);
 }
 
-/* Move the live slice out; what others record meanwhile stays for the next one. */
-static fs_totals take(fs_totals *live) {
-    fs_totals taken = {0};
-    taken.calls = fs_tally_take(&live->calls);
-    taken.sum = fs_tally_take(&live->sum);
-    taken.failures = fs_tally_take(&live->failures);
-    taken.slow = fs_tally_take(&live->slow);
-    return taken;
+/* First there, then away from here, and never the other way round: see fs_slices_left. What others record meanwhile stays
+ * for the next slice; the total is added to rather than put, for calls that belong to another time are counted there. */
+static uint64_t move(uint64_t *live, uint64_t *total) {
+    uint64_t moved = fs_load_relaxed(live);
+    fs_tally_add(total, moved);
+    fs_fence_release();
+    fs_tally_add(live, 0 - moved);
+    return moved;
+}
+
+/* Move the live slice to the total. */
+static fs_totals close_live(fs_slices *window) {
+    put(&window->undo, &window->total);
+    fs_store_release(&window->moving, fs_load_relaxed(&window->turn));
+    fs_fence_release();
+    fs_totals moved = {0};
+    moved.calls = move(&window->live.calls, &window->total.calls);
+    moved.sum = move(&window->live.sum, &window->total.sum);
+    moved.failures = move(&window->live.failures, &window->total.failures);
+    moved.slow = move(&window->live.slow, &window->total.slow);
+    return moved;
 }
 
 void fs_slices_init(fs_slices *window, fs_ns length, fs_ns now) {
@@ -49,12 +62,7 @@ uint32_t fs_slices_begin_turn(fs_slices *window, fs_ns now, fs_ticks stamp) {
 }
 
 void fs_slices_end_turn(fs_slices *window, uint32_t over) {
-    fs_totals live = take(&window->live);
-    /* Added rather than put: calls that belong to another time are counted there meanwhile. */
-    fs_tally_add(&window->total.calls, live.calls);
-    fs_tally_add(&window->total.sum, live.sum);
-    fs_tally_add(&window->total.failures, live.failures);
-    fs_tally_add(&window->total.slow, live.slow);
+    fs_totals live = close_live(window);
     uint32_t oldest = window->oldest;
     for (uint32_t i = 0; i < over; i++) {
         put(&window->closed[oldest], i == 0 ? &live : &(fs_totals){0});
@@ -100,6 +108,21 @@ void fs_slices_ever(const fs_slices *window, fs_totals *totals) {
         add(&sum, &window->live);
         fs_fence_acquire();
         if (!(turn & 1) && fs_load_acquire(&window->turn) == turn) break;
+    }
+    add(totals, &sum);
+}
+
+void fs_slices_ever_dead(const fs_slices *window, fs_totals *totals) {
+    fs_totals sum = {0};
+    add(&sum, &window->total);
+    const fs_totals *live = &window->live, *total = &window->total, *undo = &window->undo;
+    if (!(window->turn & 1) || window->moving != window->turn) {
+        add(&sum, live);
+    } else {
+        sum.calls += fs_slices_left(live->calls, total->calls, undo->calls);
+        sum.sum += fs_slices_left(live->sum, total->sum, undo->sum);
+        sum.failures += fs_slices_left(live->failures, total->failures, undo->failures);
+        sum.slow += fs_slices_left(live->slow, total->slow, undo->slow);
     }
     add(totals, &sum);
 }

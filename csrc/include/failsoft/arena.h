@@ -16,7 +16,9 @@
  * Units:   lines of FS_LINE bytes. fs_span counts lines from one block to another and may be negative.
  * Threads: all functions are lock-free: taking new lines is one swap, free lists are stacks whose head carries
  *          a tag against ABA. A process killed anywhere in between leaks one block at worst.
- * Errors:  fs_arena_alloc answers NULL when the region is full; nothing else can fail.
+ * Errors:  fs_arena_alloc answers NULL when the region is full, or lies in a file whose file system is; nothing else can
+ *          fail. No line of a file is touched that space has not been reserved for, so a full file system is an answer
+ *          and never a signal.
  */
 #ifndef FAILSOFT_ARENA_H
 #define FAILSOFT_ARENA_H
@@ -54,7 +56,7 @@ typedef struct {
     uint32_t capacity;                  /* lines */
     uint32_t used;                      /* lines taken so far, free ones included */
     uint32_t free_lines;                /* lines lying in the free lists */
-    uint32_t unused;
+    uint32_t reserved;                  /* of a file: lines it has got space for; 0: memory, which needs none */
     uint64_t free[FS_ARENA_CLASSES];    /* {tag:32, line:32}, one stack a size */
 } fs_arena;
 
@@ -66,6 +68,9 @@ fs_arena *fs_arena_private(void);
 
 /* Lay out an empty arena over `bytes` bytes of zeroed memory aligned to a line. FS_INVALID if that is too little. */
 fs_status fs_arena_format(void *memory, size_t bytes);
+
+/* Get space for an arena in a file until so many lines have it; false: there is none. Set by who maps files (shared.h). */
+extern bool (*fs_arena_reserve)(fs_arena *arena, uint32_t lines);
 
 /* A zeroed block of at least `bytes` bytes, header included. NULL if the arena is full. */
 fs_block *fs_arena_alloc(fs_arena *arena, size_t bytes);

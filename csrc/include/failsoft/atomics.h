@@ -52,14 +52,11 @@
 #define fs_tally_set(p, v) fs_store_relaxed((p), (v))
 #define fs_tally_bump(p) (fs_add_relaxed((p), 1) + 1)
 #define fs_tally_add(p, v) ((void)fs_add_relaxed((p), (v)))
-#define fs_tally_take(p) fs_swap_relaxed((p), 0)
 #else
 #define fs_tally_get(p) (*(p))
 #define fs_tally_set(p, v) ((void)(*(p) = (v)))
 #define fs_tally_bump(p) __extension__({ __typeof__(*(p)) fs_up_ = fs_load_relaxed(p) + 1; fs_store_relaxed((p), fs_up_); fs_up_; })
 #define fs_tally_add(p, v) fs_store_relaxed((p), fs_load_relaxed(p) + (v))
-#define fs_tally_take(p) \
-    __extension__({ __typeof__(*(p)) fs_taken_ = fs_load_relaxed(p); fs_store_relaxed((p), 0); fs_taken_; })
 #endif
 
 #endif

@@ -120,6 +120,8 @@ typedef struct {
     uint32_t nonce;
     uint32_t failures;                   /* consecutive ones when it last opened from CLOSED: {generation:16, number:16} */
     uint32_t because;                    /* of the last change: {generation:16, unused:8, fs_because:8} */
+    fs_span member;                      /* shared by processes: its entry in their directory, 0: it is this process's own */
+    uint32_t unused;
     uint64_t share;                      /* that an operator lets go, while LIMITED */
     uint64_t dial;
     fs_ns reserved;
@@ -176,6 +178,23 @@ fs_status fs_breaker_check(const fs_breaker_config *config);
 
 /* Let a series report here, for the rates. */
 void fs_breaker_adopt(fs_breaker *breaker, fs_series *series);
+
+/* The same for any list of series: *head is the span of the first from `owner`. */
+void fs_series_list(fs_block *owner, fs_span *head, fs_series *series);
+
+/* What the series of all processes have seen, of a breaker that they share: within the window, and ever. Set by who
+ * shares (members.h). */
+extern void (*fs_breaker_members_totals)(const fs_breaker *breaker, fs_ns now, fs_totals *recent, fs_totals *ever);
+
+/* A copy of the breaker in another arena, to be shared: state, counts, leases and decisions go along, the series stay.
+ * The old block is not marked yet. NULL: no room. */
+fs_breaker *fs_breaker_copy(const fs_breaker *breaker, fs_arena *arena);
+
+/* Let whoever looks at this block look for the truth elsewhere. */
+void fs_breaker_leave(fs_breaker *breaker);
+
+/* Do two say the same? */
+bool fs_breaker_config_same(const fs_breaker_config *one, const fs_breaker_config *other);
 
 /* Why it changed last, and how many failures in a row opened it last. */
 static inline fs_because fs_breaker_because(const fs_breaker *breaker) {

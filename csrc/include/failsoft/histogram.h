@@ -54,6 +54,9 @@ typedef struct {
     uint64_t total[FS_CELLS];              /* all closed slices since the start */
     uint64_t total_sum;                    /* of total[] */
     uint64_t closed_sum;                   /* of closed[] */
+    uint64_t undo;                         /* total of the cell that is being moved, before: see fs_slices_left */
+    uint32_t moving;                       /* which one, from 1; 0: none */
+    uint32_t unused;
 } fs_column;
 
 typedef struct {
@@ -80,12 +83,14 @@ typedef struct {
     fs_span stripe[FS_STRIPES];  /* from this block, 0: not taken yet */
     fs_span next;                /* the next series of the same breaker, 0: last */
     uint32_t name;               /* which operation of its integration, from 1; 0: none */
-    uint64_t since;              /* calls it had ever seen when that breaker last closed */
+    uint64_t since;              /* calls it had ever seen when that breaker last closed, */
+    uint32_t closed_in;          /* which was in this generation, where processes share it */
+    uint32_t unused;
     uint32_t events[FS_EVENTS];
 } fs_series;
 
 _Static_assert(offsetof(fs_histogram, slices.live.calls) % FS_LINE == 0, "what each call touches begins a line");
-_Static_assert(sizeof(fs_column) == 16 + 256 * 7 + 512 + 16, "a column is part of the layout");
+_Static_assert(sizeof(fs_column) == 16 + 256 * 7 + 512 + 32, "a column is part of the layout");
 
 /* Where a value lies: `index` counts all cells of all columns in a row. */
 static inline uint32_t fs_histogram_index(uint64_t ns) {
@@ -114,6 +119,9 @@ void fs_histogram_free(fs_histogram *histogram);
 /* The cold thirds of recording: a column seen for the first time, a cell that is full, a new extreme. */
 void fs_histogram_new_column(fs_histogram *histogram, uint64_t ns);
 void fs_histogram_cell_full(fs_histogram *histogram);
+
+/* The column of an octave, taken now if need be. NULL: no room. */
+fs_column *fs_histogram_column(fs_histogram *histogram, uint32_t octave);
 void fs_histogram_new_extreme(fs_histogram *histogram, uint64_t ns);
 
 /* Move the slices on if the live one is over. */
@@ -232,6 +240,27 @@ typedef enum { FS_EVER = 0, FS_RECENT } fs_span_of_time;
 /* The value below which a share q of what was seen lies, for `count` ascending q in [0, 1], in one pass: the
  * ceil(q * n)-th smallest, within 0.79 %. Turns the slices first. Answers n; 0 leaves `out` alone. */
 uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out);
+
+/* Add to `into`, a series of ours without traffic, what `from` has seen: ever, and with `recent` within its window at
+ * `now`, as one closed slice. `from` may be another process's, or a dead one's: nothing of it is written, nothing is
+ * believed (its blocks lie within `bytes` from `base`, or are left out), and a writer is not waited for. `dead`: see
+ * fs_slices_left. FS_NO_MEMORY leaves a part of it added. */
+typedef struct {
+    const char *base;
+    size_t bytes;
+    bool dead;
+} fs_stranger;
+
+fs_status fs_series_observe(fs_series *into, const fs_series *from, const fs_stranger *stranger, bool recent, fs_ns now);
+
+/* Add to *recent and *ever the totals of a series of a stranger. */
+void fs_series_totals_of(const fs_series *from, const fs_stranger *stranger, fs_ns now, fs_totals *recent, fs_totals *ever);
+
+/* A block of a stranger that lies where a span says, if it lies within. */
+const void *fs_stranger_follow(const fs_stranger *stranger, const void *from, fs_span span, size_t bytes);
+
+/* Forget all that was counted, and keep the blocks: for the child of a fork, which counts from nothing. */
+void fs_series_clear(fs_series *series, fs_ns now);
 
 /* The counts of all cells, FS_OCTAVES * FS_CELLS of them, and what they add up to. */
 uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cells);

@@ -93,6 +93,9 @@ uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs
 /* Let the recorder of a copied owner find the same segments from where it lies now. */
 void fs_recorder_move(fs_recorder *recorder, const fs_block *from, const fs_block *to);
 
+/* Copy the entries of one recorder into segments of another, empty one. False: no room. */
+bool fs_recorder_copy(const fs_recorder *recorder, const fs_block *owner, fs_recorder *into, fs_block *heir);
+
 void fs_recorder_free(fs_recorder *recorder, fs_block *owner);
 
 #endif

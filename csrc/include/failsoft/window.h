@@ -15,7 +15,9 @@
  *          CLOCK_MONOTONIC, which any reader on the host can judge. Slice boundaries are anchored where the window began.
  * Threads: fs_slices: recording from any thread (see FS_MANY_WRITERS); one turns at a time, the others record on.
  *          fs_last: lock-free; exact as long as no writer is overtaken by a whole window of others.
- * Errors:  none. A writer killed half-way leaves totals that lag by one outcome.
+ * Errors:  none. A writer killed half-way leaves totals that lag by one outcome: what a turn moves from the live slice to
+ *          the total is added there first and taken away here after, and `undo` tells whoever reads the words of the dead
+ *          how far it came.
  */
 #ifndef FAILSOFT_WINDOW_H
 #define FAILSOFT_WINDOW_H
@@ -35,6 +37,9 @@ typedef struct {
 
 /* What each call touches comes last, calls first of it: there a line of the cache begins (see fs_histogram). */
 typedef struct {
+    fs_totals undo;              /* `total` before the turn that is at work, */
+    uint64_t moving;             /* while this is that turn's number: see fs_slices_left */
+    uint64_t unused[3];
     fs_ns opened;                /* when the live slice began */
     fs_ns slice;                 /* its length */
     fs_totals closed[FS_CLOSED];
@@ -58,6 +63,15 @@ uint32_t fs_slices_begin_turn(fs_slices *window, fs_ns now, fs_ticks stamp);
 
 /* Close the live slice and drop what has expired by `over` slices; give the right back. */
 void fs_slices_end_turn(fs_slices *window, uint32_t over);
+
+/* What is left of `live` to count beside `total`, where a turn that added to it may never have taken it away here. */
+static inline uint64_t fs_slices_left(uint64_t live, uint64_t total, uint64_t undo) {
+    uint64_t moved = total - undo;
+    return live >= moved ? live - moved : live;
+}
+
+/* The same of all four, of a window whose writer has died: what it has ever seen. */
+void fs_slices_ever_dead(const fs_slices *window, fs_totals *totals);
 
 /* Both at once, where nothing else has to move with the slices. */
 void fs_slices_turn(fs_slices *window, fs_ns now, fs_ticks stamp);
