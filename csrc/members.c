@@ -317,6 +317,22 @@ void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs
     fs_arena_free(&seat->block);
 }
 
+fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
+                             const fs_breaker_config *config) {
+    fs_breaker *own = fs_breaker_copy(breaker, fs_arena_private());
+    if (!own) return NULL;
+    fs_last_resize(&own->last, own->config.last, config->last);
+    own->config = *config;
+    uint64_t gate = own->gate & ~FS_GATE_WATCHED;
+    fs_store_release(&own->gate, gate | (config->last ? FS_GATE_WATCHED : 0));
+    if (seat->series)
+        own->series = fs_arena_span(&own->block, (fs_block *)fs_arena_follow(seat, seat->series));
+    own->before = (fs_totals){0};
+    own_totals(own, &own->before);
+    fs_member_leave(mapping, breaker, seat, now);
+    return own;
+}
+
 uint32_t fs_member_label(fs_breaker *breaker, const char *name, uint32_t length) {
     fs_shared *shared = fs_shared_of_common(&breaker->block);
     fs_member *member = fs_member_of(breaker);

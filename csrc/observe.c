@@ -40,8 +40,7 @@ static bool turning(const fs_histogram *histogram) { return fs_load_acquire(&his
 static void histogram_totals(const fs_histogram *histogram, const fs_stranger *stranger, fs_ns now, fs_totals *recent,
                              fs_totals *ever) {
     uint64_t pending = fs_load_relaxed(&histogram->pending);
-    if (histogram->slices.slice != 0) /* or it is no histogram */
-        fs_slices_recent(&histogram->slices, now, recent);
+    fs_slices_recent(&histogram->slices, now, recent);
     if (stranger->dead)
         fs_slices_ever_dead(&histogram->slices, ever);
     else

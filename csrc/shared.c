@@ -66,11 +66,11 @@ static fs_shared_status space(int file, size_t from, size_t bytes) {
 
 /* ---- the lock */
 
-static int take_lock(int file) {
+static int take_lock(int file, fs_ns patience) {
     struct timespec pause = {0, 1000000};
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t); /* not fs_now(): a fake clock stands still */
-    uint64_t end = (uint64_t)t.tv_sec * FS_NS_PER_SECOND + (uint64_t)t.tv_nsec + LOCK_PATIENCE;
+    uint64_t end = (uint64_t)t.tv_sec * FS_NS_PER_SECOND + (uint64_t)t.tv_nsec + patience;
     while (flock(file, LOCK_EX | LOCK_NB) != 0) {
         clock_gettime(CLOCK_MONOTONIC, &t);
         if (errno != EWOULDBLOCK && errno != EINTR) return -1;
@@ -93,11 +93,11 @@ static int open_again(const fs_mapping *mapping) {
     return -1;
 }
 
-int fs_shared_lock(const fs_mapping *mapping, fs_shared_status *why) {
+int fs_shared_lock(const fs_mapping *mapping, fs_ns patience, fs_shared_status *why) {
     int file = open_again(mapping);
     *why = FS_SHARED_SYSTEM;
     if (file < 0) return -1;
-    if (take_lock(file) != 0) {
+    if (take_lock(file, patience) != 0) {
         *why = errno == EWOULDBLOCK ? FS_SHARED_BUSY : FS_SHARED_SYSTEM;
         close(file);
         return -1;
@@ -216,7 +216,7 @@ fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bool writ
     int file = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600); /* a fifo must not hold us up */
     if (file < 0) return errno == ENOSPC || errno == EDQUOT ? FS_SHARED_NO_SPACE : FS_SHARED_SYSTEM;
     fs_shared_status status = FS_SHARED_BUSY;
-    if (!writes || take_lock(file) == 0)
+    if (!writes || take_lock(file, LOCK_PATIENCE) == 0)
         status = open_locked(file, writes);
     else if (errno != EWOULDBLOCK)
         status = FS_SHARED_SYSTEM;

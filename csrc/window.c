@@ -87,7 +87,8 @@ void fs_slices_recent(const fs_slices *window, fs_ns now, fs_totals *totals) {
     for (int i = 0; i < FS_READS_MOST; i++) {
         uint32_t turn = fs_load_acquire(&window->turn);
         fs_ns opened = fs_load_relaxed(&window->opened);
-        uint64_t over = now > opened ? (now - opened) / window->slice : 0;
+        fs_ns slice = fs_load_relaxed(&window->slice); /* 0: somebody has just taken this memory for something else */
+        uint64_t over = slice && now > opened ? (now - opened) / slice : 0;
         sum = (fs_totals){0};
         if (over < FS_SLICES) add(&sum, &window->live);
         /* The slices that a turn at `now` would drop come first after `oldest`. */

@@ -130,6 +130,7 @@ void fs_guard_control(PyObject *object, fs_load *load) {
 
 void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after) {
     fs_guard *guard = (fs_guard *)object;
+    fs_store_release(&guard->breaker, *guard->truth); /* other settings may be those of another block, unmarked: it is shared */
     fs_ns reach = timeout < overall ? timeout : overall, told = reach < slow ? reach : slow;
     fs_store_relaxed(&guard->timeout, timeout);
     fs_store_relaxed(&guard->overall, overall);

@@ -62,6 +62,7 @@ from .wrapper import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .arena import Arena, ArenaError
     from .batches import Batch
     from .config_files import load_config
     from .enforcement import AbandonedCall
@@ -75,12 +76,14 @@ if TYPE_CHECKING:
     from .health import HealthMonitor
     from .health.default import get_all_integration_health, integration_health_monitor
     from .health.status import HealthStatus
+    from .sharing import share
     from .simulated import SimulatedPrice
     from .streams import Stream, StreamMetrics, StreamPosition, StreamState, StreamStatus
     from .streams.watched import Watch
     from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
 
 _LATER = {
+    "arena": ("Arena", "ArenaError"),
     "batches": ("Batch",),
     "config_files": ("load_config",),
     "enforcement": ("AbandonedCall",),
@@ -90,6 +93,7 @@ _LATER = {
     "health": ("HealthMonitor",),
     "health.default": ("get_all_integration_health", "integration_health_monitor"),
     "health.status": ("HealthStatus",),
+    "sharing": ("share",),
     "simulated": ("SimulatedPrice",),
     "streams": ("Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamStatus"),
     "streams.watched": ("Watch",),
@@ -103,6 +107,8 @@ __all__ = [
     "AbandonedCall",
     "AdaptiveThrottle",
     "Aged",
+    "Arena",
+    "ArenaError",
     "Backoff",
     "Batch",
     "BreakerStatus",
@@ -184,6 +190,7 @@ __all__ = [
     "register_classifier",
     "remaining",
     "reset_circuit_breaker",
+    "share",
     "should_limit_operations",
     "subscribe",
     "with_integration_resilience",
@@ -213,3 +220,16 @@ def get_include() -> str:
     from . import _core
 
     return str(Path(_core.__file__).parent / "include")
+
+
+if not TYPE_CHECKING:
+
+    def _begin():
+        from os import environ
+
+        if environ.get("FAILSOFT_ARENA"):
+            from .sharing import share_as_environment_says
+
+            share_as_environment_says()
+
+    _begin()

@@ -2,8 +2,8 @@
 from libc.stdint cimport uint64_t
 
 from failsoft._csrc cimport (
-    fs_backoff, fs_breaker, fs_budget, fs_change, fs_histogram, fs_load, fs_ns, fs_payer, fs_permit, fs_rng, fs_series,
-    fs_span_of_time, fs_totals,
+    fs_backoff, fs_breaker, fs_breaker_config, fs_budget, fs_change, fs_histogram, fs_load, fs_mapping, fs_member, fs_ns, fs_payer, fs_permit,
+    fs_rng, fs_seat, fs_series, fs_span_of_time, fs_totals,
 )
 
 cdef class LatencyView:
@@ -24,6 +24,7 @@ cdef class Operation(LatencyHistogram):
 
 cdef class Breaker:
     cdef fs_breaker *block
+    cdef fs_seat *seat
     cdef fs_load *load
     cdef readonly str name
     cdef list adopted
@@ -35,6 +36,7 @@ cdef class Breaker:
     cdef uint64_t calls(self)
     cdef fs_permit take(self, bint probe)
     cdef void settle(self, fs_permit permit, bint failed, fs_ns took)
+    cdef int resign(self, const fs_breaker_config *config) except -1
 
 cdef class Budget:
     cdef fs_budget *block
@@ -43,6 +45,11 @@ cdef class Budget:
 cdef class Load:
     cdef Breaker breaker
     cdef object __weakref__
+
+cdef class ArenaReader:
+    cdef fs_mapping mapping
+    cdef const fs_member *member(self, size_t line) except NULL
+    cdef const fs_breaker *breaker(self, size_t place) except NULL
 
 cdef class Dial:
     cdef uint64_t sum

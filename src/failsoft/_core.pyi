@@ -132,6 +132,26 @@ class Breaker:
         """The call failed. An outcome of another generation is dropped."""
     def ignore(self, permit: int) -> None:
         """The call says nothing about the dependency; its permit is free again."""
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may have the same breaker."""
+    def join(
+        self,
+        name: bytes,
+        type: int,
+        window: float,
+        labels: Iterable[tuple[Operation, bytes]],
+        budget: Budget | None = None,
+        patience: float = 2.0,
+    ) -> int | None:
+        """Share the breaker of this name and configuration. How many processes have the name under another one; None:
+        there is no room. `labels` are the operations adopted so far and their names; their numbers may change."""
+    def label(self, operation: Operation, name: bytes) -> None:
+        """Number an operation as all processes do that share this breaker."""
+    def sit(self) -> None:
+        """In the child of a fork: count here from nothing."""
+    def labels(self) -> dict[int, str]:
+        """{number: name} of the operations of all processes that share this breaker."""
     def adopt(self, operation: Operation) -> None:
         """Let the calls of an operation count in the rates. It lives as long as the breaker from now on."""
     def admit(self) -> int:
@@ -158,6 +178,55 @@ class Breaker:
         self, config: CircuitBreakerConfig | None = None, ramp: float = 0.0, ramp_from: float = 0.0
     ) -> None:
         """Move it to another block of the arena, under whatever guards look at it; there `config` holds."""
+
+ARENA_TROUBLES: Final[tuple[str, ...]]
+"""Why a file cannot be shared, by the core's number for it."""
+
+class ArenaTrouble(Exception):
+    """A file cannot be shared: (one of ARENA_TROUBLES, errno)."""
+
+def share_arena(path: str) -> None:
+    """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed."""
+
+def arena_slot() -> int | None:
+    """This process's slot; None: it has none."""
+
+def bury_arena() -> int:
+    """Take in what processes that have died have counted. How many slots could not be freed."""
+
+def part_arena() -> None:
+    """Leave the slot, at the end of the process."""
+
+@disjoint_base
+class ArenaReader:
+    """Looks at a file that processes share, from outside: it writes nothing and holds nobody up."""
+
+    def __new__(cls, path: str) -> Self: ...
+    def members(self) -> list[tuple[int, str, int, float]]:
+        """(place, name, type, window in seconds) of each integration."""
+    def labels(self, place: int) -> dict[int, str]:
+        """{number: name} of the operations of an integration."""
+    def processes(self) -> list[tuple[int, int, str, float, bool]]:
+        """(slot, pid, name, seconds since it came, alive) of each process whose slot is taken."""
+    def seats(self, place: int) -> list[int]:
+        """The slots that an integration is used from."""
+    def read(
+        self, place: int
+    ) -> tuple[
+        tuple[str, str | None, int, int, int, tuple[int, int, int], float | None, float, float], int
+    ]:
+        """As Breaker.read, and the least calls for a rate."""
+    def capacity(self, place: int) -> float:
+        """As Breaker.capacity."""
+    def decisions(self, place: int) -> list[tuple[int, int, int, int, float, int, int, int, int, int]]:
+        """As Breaker.decisions."""
+    def observe(self, place: int, number: int | None, slot: int | None) -> Operation:
+        """What has been counted of an operation, by its number (None: of all), in a slot (None: by everybody, and the
+        departed)."""
+    def budget(self, place: int, slot: int) -> tuple[float, int, int, int] | None:
+        """(balance when last asked, retries, hedges, refused) of a process's retry budget; None: it has none."""
+    def load(self, place: int, slot: int) -> tuple[int, float] | None:
+        """(calls under way, share let go by the throttle) of a process's load control; None: it has none."""
 
 @disjoint_base
 class Budget:

@@ -6,6 +6,7 @@ This file converts and hands on. What decides lies in csrc/, what a user sees li
 
 cimport cython
 from cpython.buffer cimport PyBUF_CONTIG_RO, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from failsoft cimport _ccalls
@@ -272,6 +273,29 @@ cdef int breaker_config(object config, double ramp, double ramp_from, fs_breaker
     return 0
 
 
+cdef tuple read_breaker(const fs_breaker *breaker):
+    cdef fs_breaker_status s
+    cdef fs_ns now = fs_now()
+    fs_breaker_read(breaker, now, &s)
+    return (
+        STATES[s.state], REASONS[s.because], s.generation, s.failures, s.probes,
+        (s.totals.calls, s.totals.failures, s.totals.slow),
+        None if s.retry_after == FS_FOREVER else <double>s.retry_after / SECOND,
+        <double>(now - s.changed) / SECOND,
+        fs_capacity_of(s.share),
+    )
+
+
+cdef list read_decisions(const fs_breaker *breaker):
+    cdef fs_decision found[256]
+    cdef uint32_t i, count = fs_recorder_read(&breaker.recorder, &breaker.block, found)
+    return [
+        (found[i].kind, found[i].because, found[i].state, found[i].detail, found[i].number, found[i].operation,
+         found[i].generation, found[i].count, found[i].first, found[i].last)
+        for i in range(count)
+    ]
+
+
 cdef class Breaker:
     """The state machine of a circuit breaker, compiled. See csrc/include/failsoft/breaker.h."""
 
@@ -290,7 +314,10 @@ cdef class Breaker:
         self.adopt(self.own)
 
     def __dealloc__(self):
-        if self.block is not NULL:
+        if self.seat is not NULL:
+            if the_arena.slot != FS_PROCESSES:
+                fs_member_leave(&the_arena, self.block, self.seat, fs_now())
+        elif self.block is not NULL:
             fs_breaker_free(self.block)
         if self.load is not NULL:
             fs_arena_free(&self.load.block)
@@ -300,7 +327,10 @@ cdef class Breaker:
     def adopt(self, Operation operation not None):
         """Let the calls of an operation count in the rates. It lives as long as the breaker from now on."""
         self.adopted.append(operation)
-        fs_breaker_adopt(self.block, operation.series)
+        if self.seat is not NULL:
+            fs_series_list(&self.seat.block, &self.seat.series, operation.series)
+        else:
+            fs_breaker_adopt(self.block, operation.series)
 
     cdef uint64_t calls(self):
         """That its operations have ever counted."""
@@ -393,13 +423,7 @@ cdef class Breaker:
     def decisions(self):
         """The flight recorder, oldest first: (kind, because, state, detail, number, operation, generation, count, first
         and last time in ns) each."""
-        cdef fs_decision found[256]
-        cdef uint32_t i, count = fs_recorder_read(&self.block.recorder, &self.block.block, found)
-        return [
-            (found[i].kind, found[i].because, found[i].state, found[i].detail, found[i].number, found[i].operation,
-             found[i].generation, found[i].count, found[i].first, found[i].last)
-            for i in range(count)
-        ]
+        return read_decisions(self.block)
 
     @cython.binding(False)
     def success(self, fs_permit permit, fs_ns duration_ns=0):
@@ -415,16 +439,7 @@ cdef class Breaker:
     def read(self):
         """(state, reason, generation, failures, probes out, (calls, failures, slow) of the window, retry after, age,
         capacity)"""
-        cdef fs_breaker_status s
-        cdef fs_ns now = fs_now()
-        fs_breaker_read(self.block, now, &s)
-        return (
-            STATES[s.state], REASONS[s.because], s.generation, s.failures, s.probes,
-            (s.totals.calls, s.totals.failures, s.totals.slow),
-            None if s.retry_after == FS_FOREVER else <double>s.retry_after / SECOND,
-            <double>(now - s.changed) / SECOND,
-            fs_capacity_of(s.share),
-        )
+        return read_breaker(self.block)
 
     def force(self, int state):
         """Put it into a state, by its place in STATES."""
@@ -438,11 +453,260 @@ cdef class Breaker:
         cdef fs_breaker_config c
         if config is not None:
             breaker_config(config, ramp, ramp_from, &c)
+        if self.seat is not NULL:
+            self.resign(&c if config is not None else &self.block.config)
+            return
         cdef fs_breaker *heir = fs_breaker_move(self.block, &c if config is not None else NULL)
         if heir is NULL:
             raise MemoryError("failsoft's arena is full")
         self.former.append(<size_t>self.block)
         self.block = heir
+
+    cdef int resign(self, const fs_breaker_config *config) except -1:
+        """Go on alone, as the shared breaker is now. Guards find out when they are given their limits anew."""
+        cdef fs_breaker *own = fs_member_resign(&the_arena, self.block, self.seat, fs_now(), config)
+        if own is NULL:
+            raise MemoryError("failsoft's arena is full")
+        self.block = own
+        self.seat = NULL
+        return 0
+
+    @property
+    def shared(self):
+        """Whether other processes may have the same breaker."""
+        return self.seat is not NULL
+
+    def join(self, bytes name, uint32_t type, double window, labels, Budget budget=None, double patience=2.0):
+        """Share the breaker of this name and configuration. How many processes have the name under another one; None:
+        there is no room. `labels` are the names of the operations adopted so far; their numbers may change."""
+        cdef fs_joining joining
+        cdef fs_seat *seat = NULL
+        cdef uint32_t others = 0
+        cdef fs_breaker *before = self.block
+        cdef fs_breaker *found
+        cdef int lock = lock_arena(patience)
+        try:
+            joining.mapping = &the_arena
+            joining.name = name
+            joining.length = <uint32_t>len(name)
+            joining.type = type
+            joining.window = to_ns(window)
+            found = fs_member_join(&joining, before, &seat, &others)
+            if found is NULL:
+                return None
+            for operation, label in labels:
+                label_operation(found, operation, label)
+        finally:
+            fs_shared_unlock(lock)
+        if budget is not None:
+            seat.budget = fs_arena_span(&seat.block, &budget.block.block)
+        if self.load is not NULL:
+            seat.load = fs_arena_span(&seat.block, &self.load.block)
+        self.seat = seat
+        self.block = found
+        fs_breaker_leave(before)
+        self.former.append(<size_t>before)
+        return others
+
+    def label(self, Operation operation not None, bytes name):
+        """Number an operation as all processes do that share this breaker."""
+        cdef int lock = lock_arena(2.0)
+        try:
+            label_operation(self.block, operation, name)
+        finally:
+            fs_shared_unlock(lock)
+
+    def sit(self):
+        """In the child of a fork: count here from nothing."""
+        if self.seat is not NULL:
+            fs_member_sit(&the_arena, self.block, self.seat, fs_now())
+
+    def labels(self):
+        """{number: name} of the operations of all processes that share this breaker."""
+        return {} if self.seat is NULL else labels_of(the_arena.shared, fs_member_of(self.block))
+
+
+cdef fs_mapping the_arena
+"""What this process shares. There is one at most, and it stays."""
+the_arena.slot = FS_PROCESSES
+
+ARENA_TROUBLES = ("", "system", "no_space", "garbage", "version", "layout", "owner", "busy", "full", "too_large")
+
+
+class ArenaTrouble(Exception):
+    """A file cannot be shared: (one of ARENA_TROUBLES, errno)."""
+
+
+cdef int check_arena(fs_shared_status status) except -1:
+    cdef int why = errno
+    if status != FS_SHARED_OK:
+        raise ArenaTrouble(ARENA_TROUBLES[<int>status], why)
+    return 0
+
+
+cdef int lock_arena(double patience) except -1:
+    cdef fs_shared_status why
+    cdef int lock = fs_shared_lock(&the_arena, to_ns(patience), &why)
+    check_arena(why)
+    return lock
+
+
+cdef int label_operation(fs_breaker *breaker, Operation operation, bytes name) except -1:
+    cdef uint32_t number = fs_member_label(breaker, name, <uint32_t>len(name))
+    operation.series.name = number
+    return 0
+
+
+cdef dict labels_of(const fs_shared *shared, const fs_member *member):
+    cdef dict found = {}
+    cdef const fs_label *label = fs_label_first(shared, member)
+    while label is not NULL and len(found) < 65536:
+        found[label.number] = label.name[:label.length].decode("utf-8", "replace")
+        label = fs_label_next(shared, label)
+    return found
+
+
+def share_arena(str path):
+    """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed."""
+    cdef int lock
+    if the_arena.shared is NULL:
+        check_arena(fs_shared_open(&the_arena, path.encode(), True))
+    lock = lock_arena(2.0)
+    try:
+        check_arena(fs_shared_claim(&the_arena))
+    finally:
+        fs_shared_unlock(lock)
+
+
+def arena_slot():
+    """This process's slot; None: it has none."""
+    return None if the_arena.slot == FS_PROCESSES else the_arena.slot
+
+
+def bury_arena():
+    """Take in what processes that have died have counted. How many slots could not be freed."""
+    cdef int lock = lock_arena(2.0)
+    try:
+        return fs_shared_bury(&the_arena)
+    finally:
+        fs_shared_unlock(lock)
+
+
+def part_arena():
+    """Leave the slot, at the end of the process."""
+    if the_arena.shared is not NULL:
+        fs_shared_part(&the_arena)
+
+
+cdef class ArenaReader:
+    """Looks at a file that processes share, from outside: it writes nothing and holds nobody up."""
+
+    def __cinit__(self, str path):
+        check_arena(fs_shared_open(&self.mapping, path.encode(), False))
+
+    def __dealloc__(self):
+        fs_shared_close(&self.mapping)
+
+    cdef const fs_member *member(self, size_t line) except NULL:
+        cdef const fs_member *member = fs_member_first(self.mapping.shared)
+        cdef int steps = 0
+        while member is not NULL and steps < 65536:
+            if <size_t>member - <size_t>self.mapping.shared == line:
+                return member
+            member = fs_member_next(self.mapping.shared, member)
+            steps += 1
+        raise KeyError("this integration is gone from the arena")
+
+    def members(self):
+        """(place, name, type, window in seconds) of each integration."""
+        cdef list found = []
+        cdef const fs_member *member = fs_member_first(self.mapping.shared)
+        while member is not NULL and len(found) < 65536:
+            if fs_member_breaker(self.mapping.shared, member) is not NULL:
+                found.append((<size_t>member - <size_t>self.mapping.shared,
+                              member.name[:member.length].decode("utf-8", "replace"), member.type,
+                              <double>member.window / SECOND))
+            member = fs_member_next(self.mapping.shared, member)
+        return found
+
+    def labels(self, size_t place):
+        """{number: name} of the operations of an integration."""
+        return labels_of(self.mapping.shared, self.member(place))
+
+    def processes(self):
+        """(slot, pid, name, seconds since it came, alive) of each process whose slot is taken."""
+        cdef list found = []
+        cdef uint32_t slot
+        cdef fs_process *process
+        cdef fs_ns now = fs_now()
+        for slot in range(FS_PROCESSES):
+            process = &self.mapping.shared.process[slot]
+            if fs_tenure_of(process.tenure) < FS_TENURE_LIVE:
+                continue
+            name = process.name[:24].split(b"\0")[0].decode("utf-8", "replace")
+            found.append((slot, process.pid, name, <double>(now - process.since) / SECOND, fs_process_alive(process)))
+        return found
+
+    def seats(self, size_t place):
+        """The slots that an integration is used from."""
+        cdef const fs_member *member = self.member(place)
+        cdef uint64_t departed = self.mapping.shared.departed
+        return [slot for slot in range(FS_PROCESSES)
+                if fs_member_seat(self.mapping.shared, member, slot, departed) is not NULL]
+
+    cdef const fs_breaker *breaker(self, size_t place) except NULL:
+        cdef const fs_breaker *breaker = fs_member_breaker(self.mapping.shared, self.member(place))
+        if breaker is NULL:
+            raise KeyError("this integration is gone from the arena")
+        return breaker
+
+    def read(self, size_t place):
+        """As Breaker.read, and the least calls for a rate."""
+        cdef const fs_breaker *breaker = self.breaker(place)
+        return read_breaker(breaker), breaker.config.minimum_calls
+
+    def capacity(self, size_t place):
+        """As Breaker.capacity."""
+        return fs_capacity_of(fs_breaker_share(self.breaker(place), fs_now()))
+
+    def decisions(self, size_t place):
+        """As Breaker.decisions."""
+        return read_decisions(self.breaker(place))
+
+    def observe(self, size_t place, number, slot):
+        """What has been counted of an operation, by its number (None: of all), in a slot (None: by everybody, and the
+        departed)."""
+        cdef Operation sum = Operation(1e9)
+        cdef const fs_member *member = self.member(place)
+        cdef uint32_t of = 0 if number is None else number, by = FS_EVERYBODY if slot is None else slot
+        if by > FS_EVERYBODY:
+            raise ValueError(f"slot must be None or from 0 to {FS_EVERYBODY}, got {slot}")
+        if fs_member_observe(self.mapping.shared, member, by, of, sum.series, fs_now()) != FS_OK:
+            raise MemoryError("failsoft's arena is full")
+        sum.series.name = of
+        return sum
+
+    def budget(self, size_t place, uint32_t slot):
+        """(balance when last asked, retries, hedges, refused) of a process's retry budget; None: it has none."""
+        cdef uint64_t departed = self.mapping.shared.departed
+        cdef fs_stranger stranger = fs_stranger_in(self.mapping.shared, slot, departed)
+        cdef const fs_seat *seat = fs_member_seat(self.mapping.shared, self.member(place), slot, departed)
+        cdef const fs_budget *budget
+        if seat is NULL:
+            return None
+        budget = <const fs_budget *>fs_stranger_follow(&stranger, seat, seat.budget, sizeof(fs_budget))
+        return None if budget is NULL else (budget.balance, budget.retries, budget.hedges, budget.refused)
+
+    def load(self, size_t place, uint32_t slot):
+        """(calls under way, share let go by the throttle) of a process's load control; None: it has none."""
+        cdef uint64_t departed = self.mapping.shared.departed
+        cdef fs_stranger stranger = fs_stranger_in(self.mapping.shared, slot, departed)
+        cdef const fs_seat *seat = fs_member_seat(self.mapping.shared, self.member(place), slot, departed)
+        cdef const fs_load *load
+        if seat is NULL:
+            return None
+        load = <const fs_load *>fs_stranger_follow(&stranger, seat, seat.load, sizeof(fs_load))
+        return None if load is NULL else (load.bulkhead.in_flight, fs_capacity_of(load.throttle.share))
 
 
 cdef int budget_config(object config, fs_budget_config *c) except -1:

@@ -1,5 +1,5 @@
 # The alphabet of the C core: what its public headers declare. No logic here.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "failsoft/status.h" nogil:
     ctypedef enum fs_status:
@@ -47,6 +47,7 @@ cdef extern from "failsoft/backoff.h" nogil:
     fs_ns fs_backoff_delay(const fs_backoff *backoff, uint64_t attempt, fs_ns previous, fs_rng *rng)
 
 cdef extern from "failsoft/arena.h" nogil:
+    ctypedef int32_t fs_span
     ctypedef struct fs_block:
         pass
     ctypedef struct fs_arena:
@@ -56,6 +57,7 @@ cdef extern from "failsoft/arena.h" nogil:
     const uint32_t FS_LINE
     fs_arena *fs_arena_private()
     void fs_arena_free(fs_block *block)
+    fs_span fs_arena_span(const fs_block *origin, const fs_block *to)
 
 cdef extern from "failsoft/window.h" nogil:
     ctypedef struct fs_totals:
@@ -124,6 +126,10 @@ cdef extern from "failsoft/budget.h" nogil:
         pass
     ctypedef struct fs_budget:
         fs_block block
+        double balance
+        uint64_t retries
+        uint64_t hedges
+        uint64_t refused
     ctypedef struct fs_budget_status:
         double balance
         double full
@@ -191,6 +197,8 @@ cdef extern from "failsoft/breaker.h" nogil:
         uint64_t ramp_from
     ctypedef struct fs_breaker:
         fs_block block
+        fs_span series
+        fs_totals before
         fs_recorder recorder
         fs_breaker_config config
     ctypedef struct fs_change:
@@ -232,6 +240,9 @@ cdef extern from "failsoft/breaker.h" nogil:
     uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now)
     void fs_breaker_note(fs_breaker *breaker, fs_decision *decision)
     fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config)
+    fs_breaker *fs_breaker_copy(const fs_breaker *breaker, fs_arena *arena)
+    void fs_breaker_leave(fs_breaker *breaker)
+    void fs_series_list(fs_block *owner, fs_span *head, fs_series *series)
 
 cdef extern from "failsoft/limiter.h" nogil:
     ctypedef struct fs_limiter:
@@ -274,3 +285,80 @@ cdef extern from "failsoft/load.h" nogil:
     bint fs_load_withdraw(fs_load *load, uint64_t n)
     void fs_load_queue(fs_load *load, uint32_t waiting)
     void fs_load_failed(fs_load *load, fs_breaker *breaker, fs_ns now)
+
+cdef extern from "failsoft/shared.h" nogil:
+    ctypedef enum fs_shared_status:
+        FS_SHARED_OK
+        FS_SHARED_FULL
+    ctypedef enum fs_tenure:
+        FS_TENURE_FREE
+        FS_TENURE_CLAIMED
+        FS_TENURE_LIVE
+        FS_TENURE_LEFT
+    ctypedef struct fs_process:
+        uint64_t tenure
+        fs_ns since
+        uint32_t pid
+        char *name
+    ctypedef struct fs_shared:
+        uint64_t departed
+        fs_process *process
+    ctypedef struct fs_mapping:
+        fs_shared *shared
+        uint32_t slot
+    const uint32_t FS_PROCESSES
+    const uint32_t FS_DEPARTED
+    fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bint writes)
+    void fs_shared_close(fs_mapping *mapping)
+    int fs_shared_lock(const fs_mapping *mapping, fs_ns patience, fs_shared_status *why)
+    void fs_shared_unlock(int lock)
+    fs_shared_status fs_shared_claim(fs_mapping *mapping)
+    void fs_shared_part(fs_mapping *mapping)
+    uint32_t fs_shared_bury(fs_mapping *mapping)
+    bint fs_shared_orphaned(const fs_mapping *mapping)
+    bint fs_process_alive(const fs_process *process)
+    fs_tenure fs_tenure_of(uint64_t tenure)
+
+cdef extern from "failsoft/members.h" nogil:
+    const uint32_t FS_EVERYBODY
+    const uint32_t FS_NAME_MOST
+    ctypedef struct fs_member:
+        fs_block block
+        uint32_t type
+        fs_ns window
+        uint32_t length
+        char *name
+    ctypedef struct fs_label:
+        uint32_t number
+        uint32_t length
+        char *name
+    ctypedef struct fs_seat:
+        fs_block block
+        fs_span series
+        fs_span budget
+        fs_span load
+    ctypedef struct fs_stranger:
+        pass
+    ctypedef struct fs_joining:
+        fs_mapping *mapping
+        const char *name
+        uint32_t length
+        uint32_t type
+        fs_ns window
+    fs_breaker *fs_member_join(const fs_joining *joining, fs_breaker *own, fs_seat **seat, uint32_t *others)
+    void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
+    void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
+    fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
+                                 const fs_breaker_config *config)
+    uint32_t fs_member_label(fs_breaker *breaker, const char *name, uint32_t length)
+    fs_member *fs_member_of(const fs_breaker *breaker)
+    const fs_member *fs_member_first(const fs_shared *shared)
+    const fs_member *fs_member_next(const fs_shared *shared, const fs_member *member)
+    const fs_label *fs_label_first(const fs_shared *shared, const fs_member *member)
+    const fs_label *fs_label_next(const fs_shared *shared, const fs_label *label)
+    const fs_breaker *fs_member_breaker(const fs_shared *shared, const fs_member *member)
+    const fs_seat *fs_member_seat(const fs_shared *shared, const fs_member *member, uint32_t slot, uint64_t departed)
+    fs_stranger fs_stranger_in(const fs_shared *shared, uint32_t slot, uint64_t departed)
+    const void *fs_stranger_follow(const fs_stranger *stranger, const void *origin, fs_span span, size_t bytes)
+    fs_status fs_member_observe(const fs_shared *shared, const fs_member *member, uint32_t slot, uint32_t number,
+                                fs_series *into, fs_ns now)

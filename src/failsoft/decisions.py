@@ -15,6 +15,8 @@ from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from .breakers import BreakerStatus
     from .integrations import Integration
     from .load import LoadStatus
@@ -104,19 +106,31 @@ class Explanation(Record):
 def explain(integration: Integration) -> Explanation:
     """Read the flight recorder of an integration."""
     share = integration.breaker.capacity
-    limited = f"{_percent(share)} of the calls may go ({integration.limit_reason()})" if share < 1.0 else None
+    limited = limited_words(share, integration.limit_reason()) if share < 1.0 else None
     budget = budget_words(integration)
-    status, decisions, controlled = integration.status(), decisions_of(integration), integration.load_if_any()
+    limit = integration.config.rate_limit
+    rate = math.nan if limit is None else limit.rate
+    decisions = decisions_of(integration.numbered, integration.breaker.decisions(), rate)
+    status, controlled = integration.status(), integration.load_if_any()
     return Explanation(integration.name, status, decisions, limited, budget, controlled)
 
 
-def decisions_of(integration: Integration) -> tuple[Decision, ...]:
-    """The last decisions about an integration, at most 256, oldest first."""
-    names, now = integration.operations, now_ns()
+def limited_words(capacity: float, why: str) -> str:
+    """That only a share of the calls may go."""
+    return f"{_percent(capacity)} of the calls may go ({why})"
+
+
+def decisions_of(
+    names: Mapping[int, str],
+    recorded: Iterable[tuple[int, int, int, int, float, int, int, int, int, int]],
+    rate: float = math.nan,
+) -> tuple[Decision, ...]:
+    """Recorded decisions, at most 256, oldest first, in words. `rate` is that of a rate limit, calls a second."""
+    now = now_ns()
     decisions = []
-    for kind, because, state, detail, number, place, _generation, count, first, last in integration.breaker.decisions():
-        operation = names[place - 1] if 0 < place <= len(names) else None
-        words = _words(kind, because, state, detail, number) if kind != LOAD else _limited(integration, because, number)
+    for kind, because, state, detail, number, place, _generation, count, first, last in recorded:
+        operation = names.get(place)
+        words = _words(kind, because, state, detail, number) if kind != LOAD else _limited(rate, because, number)
         text = f"{operation}: {words}" if operation else words
         age, latest = max(now - first, 0) / 1e9, max(now - last, 0) / 1e9
         decisions.append(Decision(KINDS[kind], text, operation, age, count, latest))
@@ -165,12 +179,11 @@ def _words(kind: int, because: int, state: int, detail: int, number: float) -> s
     return "the health check passes again" if because else "the health check fails"
 
 
-def _limited(integration: Integration, code: int, number: float) -> str:
+def _limited(rate: float, code: int, number: float) -> str:
     """A refusal by load control. Of the rate limit the recorder knows when the next token was due."""
     if code != RATE_LIMITED:
         return f"refused, {load.words(code, number)}"
-    limit = integration.config.rate_limit
-    return f"refused, {load.words(code, math.nan if limit is None else limit.rate, number)}"
+    return f"refused, {load.words(code, rate, number)}"
 
 
 def _stream_words(because: int, number: float) -> str:

@@ -370,7 +370,7 @@ class Integration:
         if not isinstance(operation, str) or not operation:
             raise TypeError(f"operation must be a non-empty string, got {operation!r}")
         with self._registry.lock:
-            record, full = self._operations.get(operation), False
+            record, full, fresh, counted = self._operations.get(operation), False, False, operation
             if record is None and self._parent is None:
                 full = not self._registry.has_room()
                 record = self._operations.get(OVERFLOW) if full else None
@@ -378,10 +378,27 @@ class Integration:
                 record = Operation(self.config.circuit_breaker.window)
                 record.number = len(self._operations) + 1
                 self.breaker.adopt(record)
-                self._operations[OVERFLOW if full else operation] = record
+                counted, fresh = OVERFLOW if full else operation, True
+                self._operations[counted] = record
         if full:
             self._registry.tell_overflow(self.name, operation)
+        if fresh and self.breaker.shared and self._registry.sharing is not None:
+            self._registry.sharing.label(self, counted)
         return record
+
+    def named(self) -> tuple[tuple[str, Operation], ...]:
+        """Its own operations by name, in the order they were made in."""
+        return tuple(self._operations.items())
+
+    @property
+    def numbered(self) -> dict[int, str]:
+        """The names of operations by the numbers that the core knows them by, those of other processes included."""
+        own = {record.number: name for name, record in self.named()}
+        return {**self.breaker.labels(), **own} if self.breaker.shared else own
+
+    def forget_baselines(self) -> None:
+        """Metrics were reset against counts that are no longer there: in a child that counts from nothing."""
+        self._baselines.clear()
 
     def metrics(self, operation: str) -> OperationMetrics:
         """The numbers of a named operation, those of all its keys together. KeyError where it was never guarded."""
@@ -416,7 +433,7 @@ class Integration:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The names of its guarded operations, in the order of the numbers that the core knows them by, from 1."""
+        """The names of its guarded operations, in the order they were made in."""
         return tuple(self._operations)
 
     @property
@@ -459,6 +476,10 @@ class Integration:
                 shard.reconfigure(self.config)
             shard.limit(self._registry.capacities.limit(self))
             self._shards[key] = shard
+        if self._registry.sharing is not None and self.breaker.shared:
+            from .sharing import KEY_PATIENCE
+
+            self._registry.sharing.join(shard, patience=KEY_PATIENCE)
         now = STANDING.get(self.breaker.state)
         if now != standing:  # an operator has spoken meanwhile, and may not have seen it
             getattr(shard, now or "reset")()
@@ -580,6 +601,7 @@ class Integration:
         new = new.with_(**overrides) if overrides else new
         if new.type != self.type:
             raise ValueError(f"integration {self.name!r} is {self.type} and cannot become {new.type}")
+        sharing = self._registry.sharing
         with self._registry.lock:
             self.breaker.reconfigure(new.circuit_breaker, new.degraded)
             self.config = new
@@ -591,8 +613,16 @@ class Integration:
                 self._settle(guard)
             for shard in self.shards.values():
                 shard.reconfigure(new)
+        if sharing is not None and not self.breaker.shared:  # those who have these settings share another breaker
+            sharing.join(self)
         if self._queue is not None:
             self._queue.serve()
+
+    def settle(self) -> None:
+        """Let its guards know that the breaker is another one, or has other settings."""
+        with self._registry.lock:
+            for guard in [guard for ref in self._guards if (guard := ref()) is not None]:
+                self._settle(guard)
 
     def keep(self, guard: AnyGuard) -> None:
         """Remember a guard, for `reconfigure` has to reach it."""

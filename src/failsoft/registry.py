@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .health import HealthMonitor
     from .integrations import AnyGuard
     from .recovery import Recovery
+    from .sharing import Sharing
 
 
 class Registry:
@@ -50,6 +51,8 @@ class Registry:
         self.capacities = Capacities(self)
         self.metrics = IntegrationMetrics(self)
         self._health: HealthMonitor | None = None
+        self.sharing: Sharing | None = None
+        """Its part in an arena that other processes share; None: breakers are this process's own."""
 
     def integration(
         self,
@@ -73,14 +76,19 @@ class Registry:
             raise ValueError(f"integration {name!r} is configured as {configured.type} and cannot be {type} too")
         chosen = config if config is not None else configured
         settings = _settings(IntegrationType(type) if _is_type(type) else type, chosen, overrides)
-        asked = config is not None or bool(overrides)
+        asked, made = config is not None or bool(overrides), False
         with self.lock:
             known = self._integrations.get(name)
             if known is None and self._configured.get(name) is configured:
                 known = Integration(self, name, settings)
                 self._integrations[name] = known
                 known.limit(self.capacities.limit(known))
-                return known
+                if self.sharing is None:
+                    return known
+                made = True
+        if made and known is not None:
+            self.sharing.join(known)  # type: ignore[union-attr]  # waits for other processes, so no lock is held
+            return known
         if known is None:  # configured since it was looked up
             return self.integration(name, type, config, **overrides)
         if known.type != settings.type:

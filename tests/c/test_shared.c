@@ -21,7 +21,9 @@
 #define CHILDREN 8
 #define KILLS_DEEP 100000
 #define KILLS 400
-#define WINDOW UINT64_C(6000000) /* slices of a millisecond, so that children turn all the time */
+#define PATIENCE (10 * FS_NS_PER_SECOND)
+#define WINDOW (FS_NS_PER_SECOND * 60)
+#define SHORT UINT64_C(6000000) /* slices of a millisecond, so that children turn all the time */
 
 static char folder[64];
 static char path[128];
@@ -42,6 +44,7 @@ static fs_breaker_config settings(void) {
 
 /* ---- one process */
 
+static fs_ns window = WINDOW;
 static fs_mapping mapping;
 static fs_breaker *own, *breaker;
 static fs_seat *seat;
@@ -52,16 +55,16 @@ static bool enter(const char *file, const char *name, const fs_breaker_config *c
     uint32_t others = 0;
     if (!own) {
         own = fs_breaker_take(fs_arena_private(), config, fs_now());
-        series = fs_series_take(fs_arena_private(), WINDOW, fs_now());
+        series = fs_series_take(fs_arena_private(), window, fs_now());
         if (!own || !series) return false;
         fs_breaker_adopt(own, series);
     }
     if (!mapping.shared && fs_shared_open(&mapping, file, true) != FS_SHARED_OK) return false;
-    int lock = fs_shared_lock(&mapping, &why);
+    int lock = fs_shared_lock(&mapping, PATIENCE, &why);
     if (lock < 0) return false;
     bool in = fs_shared_claim(&mapping) == FS_SHARED_OK;
     if (in) {
-        fs_joining joining = {&mapping, name, (uint32_t)strlen(name), 1, WINDOW};
+        fs_joining joining = {&mapping, name, (uint32_t)strlen(name), 1, window};
         breaker = fs_member_join(&joining, own, &seat, &others);
         in = breaker != NULL;
         if (in) {
@@ -275,7 +278,7 @@ static void looks(void) {
     uint32_t others = 0;
     fs_breaker *different = fs_breaker_take(fs_arena_private(), &other, fs_now());
     fs_joining joining = {&mapping, "binance", 7, 1, WINDOW};
-    int lock = fs_shared_lock(&mapping, &why);
+    int lock = fs_shared_lock(&mapping, PATIENCE, &why);
     fs_breaker *got = fs_member_join(&joining, different, &another, &others);
     fs_shared_unlock(lock);
     CHECK(got && got != breaker);
@@ -295,7 +298,7 @@ static void two_processes(void) {
     CHECK_EQ(fs_shared_open(&after, path, true), FS_SHARED_OK);
     CHECK_EQ(seen(after.shared, "binance", NULL).calls, 15);
     fs_shared_status why;
-    int lock = fs_shared_lock(&after, &why);
+    int lock = fs_shared_lock(&after, PATIENCE, &why);
     CHECK_EQ(fs_shared_bury(&after), 0);
     fs_shared_unlock(lock);
     uint64_t cells;
@@ -326,7 +329,7 @@ static void forks(void) {
         CHECK(fs_shared_orphaned(&mapping));
         for (int i = 0; i < 9; i++) call(false); /* before it has a slot: nobody's */
         fs_shared_status why;
-        int lock = fs_shared_lock(&mapping, &why);
+        int lock = fs_shared_lock(&mapping, PATIENCE, &why);
         CHECK_EQ(fs_shared_claim(&mapping), FS_SHARED_OK);
         fs_member_sit(&mapping, breaker, seat, fs_now());
         fs_shared_unlock(lock);
@@ -371,6 +374,7 @@ static void works(void) {
 
 static void kills(uint64_t most) {
     fresh();
+    window = SHORT;
     pid_t alive[CHILDREN];
     uint64_t started = 0, broken = 0, lost = 0;
     fs_ns slowest = 0;
@@ -393,7 +397,7 @@ static void kills(uint64_t most) {
         if (killed % 16 == 0) {
             fs_shared_status why;
             fs_ns before = fs_now();
-            int lock = fs_shared_lock(&keeper, &why);
+            int lock = fs_shared_lock(&keeper, PATIENCE, &why);
             if (lock >= 0) {
                 broken += fs_shared_bury(&keeper) != 0;
                 fs_shared_unlock(lock);
@@ -416,7 +420,7 @@ static void kills(uint64_t most) {
         waitpid(alive[i], NULL, 0);
     }
     fs_shared_status why;
-    int lock = fs_shared_lock(&keeper, &why);
+    int lock = fs_shared_lock(&keeper, PATIENCE, &why);
     CHECK_EQ(fs_shared_bury(&keeper), 0);
     fs_shared_unlock(lock);
     uint64_t said = 0, cells;

@@ -81,6 +81,11 @@ void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_n
 /* Give a seat up with all that was counted there; frees it. The breaker is not to be used afterwards. */
 void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now);
 
+/* The same, and go on alone: a breaker of this process's own, as the member's is now, under `config`, with the series of the
+ * seat. What the rates are read from begins anew. NULL: no room, and nothing has changed. */
+fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
+                             const fs_breaker_config *config);
+
 /* The number of an operation of this name, 0: no room. */
 uint32_t fs_member_label(fs_breaker *breaker, const char *name, uint32_t length);
 

@@ -102,8 +102,9 @@ typedef struct {
 fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bool writes);
 void fs_shared_close(fs_mapping *mapping);
 
-/* The lock of the file: a descriptor to give back, negative where it cannot be had (*why). Killed, it is given back. */
-int fs_shared_lock(const fs_mapping *mapping, fs_shared_status *why);
+/* The lock of the file: a descriptor to give back, negative where it cannot be had (*why) within so long. Whoever is killed
+ * has given it back. */
+int fs_shared_lock(const fs_mapping *mapping, fs_ns patience, fs_shared_status *why);
 void fs_shared_unlock(int lock);
 
 /* Take a slot, and let the private arena be it. Frees the slots of the dead first. Under the lock. */
