@@ -63,6 +63,8 @@ from .wrapper import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .arena import Arena, ArenaError
+    from . import alerts as alerts
+    from . import report as report
     from .batches import Batch
     from .config_files import load_config
     from .enforcement import AbandonedCall
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
 
 _LATER = {
     "arena": ("Arena", "ArenaError"),
+    "alerts": (),
     "batches": ("Batch",),
     "config_files": ("load_config",),
     "enforcement": ("AbandonedCall",),
@@ -94,6 +97,7 @@ _LATER = {
     "health.default": ("get_all_integration_health", "integration_health_monitor"),
     "health.status": ("HealthStatus",),
     "sharing": ("share",),
+    "report": (),
     "simulated": ("SimulatedPrice",),
     "streams": ("Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamStatus"),
     "streams.watched": ("Watch",),

@@ -62,6 +62,13 @@ class LatencyView:
         """(middle in ns, count) of every bucket that holds anything, ascending."""
     def to_hdr(self) -> Any:
         """A `hdrh.histogram.HdrHistogram` of the same values, in ns. Needs the extra `hdr`; ImportError without."""
+    def plot(self, ax: Any = None, label: str | None = None) -> Any:
+        """Draw latency by percentile into a matplotlib Axes, a new one by default, and return it.
+
+        Needs the extra `plot`; ImportError without.
+        """
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
 
 @disjoint_base
 class LatencyHistogram(LatencyView):

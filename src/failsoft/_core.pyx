@@ -137,6 +137,14 @@ cdef class LatencyView:
             hdr.record_value(middle, count)
         return hdr
 
+    def plot(self, ax=None, label=None):
+        from failsoft.report.plots import plot
+        return plot(self, ax, label)
+
+    def _repr_html_(self):
+        from failsoft.report.cards import histogram
+        return histogram(self)
+
 
 cdef class LatencyHistogram(LatencyView):
     """Latencies in log-linear buckets: quantiles within 1 %, since the start and over a rolling window."""

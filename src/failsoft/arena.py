@@ -1,7 +1,7 @@
 """What processes that share an arena do, seen from outside: `attach("marketdata")`.
 
-An `Arena` reads the file that they share, and nothing else: no process that is looked at does anything for it. It offers
-what a `Registry` offers to whoever looks, so dashboards, exporters and alerts take either.
+An `Arena` reads the file that they share, and nothing else: no process that is looked at does anything for it. It
+offers what a `Registry` offers to whoever looks, so dashboards, exporters and alerts take either.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WORDS = {
 
 
 class ArenaError(RuntimeError):
-    """An arena cannot be shared or read. `reason` is one word for why, "system" where the system refused (see the cause)."""
+    """An arena cannot be shared or read. `reason` is one word for why; "system": the system refused."""
 
     def __init__(self, message: str, reason: str = "system") -> None:
         super().__init__(message)

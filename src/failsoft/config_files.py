@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     Settings: TypeAlias = dict[str, object]  # by dotted name: "circuit_breaker.reset_timeout"
 
+TOP = ("integrations", "alerts")
+"""The tables that may be ours in a file. That of alerts is read by failsoft/alerts/files.py."""
+
 _OWN = "failsoft.toml"
 _SHARED = "pyproject.toml"
 
@@ -71,7 +74,7 @@ def load_config(
 def _look_around() -> tuple[str, dict[str, tuple[str, object]]]:
     for name in (_OWN, _SHARED):
         try:
-            file, place, own = _open(name)
+            file, place, own = open_settings(name)
         except FileNotFoundError:
             continue
         if own is not None:
@@ -82,13 +85,13 @@ def _look_around() -> tuple[str, dict[str, tuple[str, object]]]:
 def _look_into(path: str | os.PathLike[str]) -> tuple[str, dict[str, tuple[str, object]]]:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be a string or a path, got {shown(path)}")
-    file, place, own = _open(path)
+    file, place, own = open_settings(path)
     if own is None:
         raise ValueError(f"{file} has no table [tool.failsoft]")
     return file, _tables(place, own)
 
 
-def _open(path: str | os.PathLike[str]) -> tuple[str, str, object]:
+def open_settings(path: str | os.PathLike[str]) -> tuple[str, str, object]:
     """The file, the place in it that is ours, and what is there: None in a `pyproject.toml` without one."""
     import tomllib
 
@@ -109,7 +112,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[str, str, object]:
 def _tables(at: str, own: object) -> dict[str, tuple[str, object]]:
     """Where the table of each integration is, and the table, by name."""
     ours = _table(at.rstrip(".: "), own)
-    refuse_unknown(ours, ["integrations"], at, ValueError)
+    refuse_unknown(ours, list(TOP), at, ValueError)
     place = f"{at}integrations"
     tables = _table(place, ours.get("integrations", {}))
     if "" in tables:

@@ -92,6 +92,12 @@ class Record(metaclass=_RecordType):
         fields = ", ".join(f"{field}={getattr(self, field)!r}" for field in field_names(type(self)))
         return f"{type(self).__name__}({fields})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from .report.cards import card
+
+        return card(self)
+
     def __reduce__(self) -> tuple[object, ...]:
         return _restore, (type(self), values(self))
 

@@ -1,8 +1,8 @@
 """Sharing breakers with the other processes of this host: `failsoft.share("marketdata")`.
 
-Every process of an application that shares an arena has the same breakers: what trips one, trips all with the next call,
-and a probe is a probe of all. What is counted, each process counts for itself in a part of its own, and whoever looks
-(`failsoft.arena.attach`) adds up. A guarded call costs what it did. See csrc/include/failsoft/shared.h for how.
+Every process of an application that shares an arena has the same breakers: what trips one trips all with the next
+call, and a probe is a probe of all. What is counted, each process counts for itself in a part of its own, and whoever
+looks (`failsoft.arena.attach`) adds up. A guarded call costs what it did. csrc/include/failsoft/shared.h says how.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Sharing:
             self.join(integration)
 
     def join(self, integration: Integration, *, patience: float = 2.0) -> bool:
-        """Let an integration have the breaker of its name and settings. False: it keeps one of its own, and why is logged."""
+        """Let an integration have the breaker of its name and settings. False: it keeps its own, and why is logged."""
         breaker, name = integration.breaker, integration.name.encode("utf-8", "surrogatepass")
         if len(name) > LABEL_MOST:
             self._tell(integration.name, "its name is longer than %d bytes", LABEL_MOST)

@@ -10,8 +10,8 @@ import pytest
 import failsoft
 
 LATER = (
-    "batches", "config_files", "config_values", "config_variables", "dedupe", "enforcement", "fallback_sets", "handlers",
-    "health", "hedges", "queues", "simulated", "streams", "testing", "wire",
+    "alerts", "batches", "config_files", "config_values", "config_variables", "dedupe", "enforcement", "fallback_sets", "handlers",
+    "health", "hedges", "queues", "report", "simulated", "streams", "testing", "wire",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_every_name_is_there_and_listed() -> None:
     assert run(code).split() == ["True", "True"]
 
 
-@pytest.mark.parametrize("room", ["health", "streams", "wire", "fallback_sets"])
+@pytest.mark.parametrize("room", ["alerts", "health", "report", "streams", "wire", "fallback_sets"])
 def test_such_a_room_is_an_attribute_too(room: str) -> None:
     assert run(f"import failsoft; print(failsoft.{room}.__name__)") == f"failsoft.{room}\n"
 

@@ -186,6 +186,14 @@ class HealthMonitor:
                     return check.status()
         return from_traffic(integration)
 
+    def checked(self) -> dict[str, HealthStatus]:
+        """The health of those integrations that have a check, by name."""
+        runner = self._runner
+        if runner is None:
+            return {}
+        with runner.lock:
+            return {name: check.status() for name, check in runner.checks.items()}
+
     def get_all_health(self) -> dict[str, HealthStatus]:
         """The health of every integration of the registry, by name."""
         return {integration.name: self.get_health(integration.name) for integration in self._registry}

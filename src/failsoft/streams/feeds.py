@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Hashable
 
 from .. import events
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from ..integrations import Integration
 
 QUANTILES = (0.5, 0.95, 0.99)
+
+_alive: weakref.WeakSet[Feed] = weakref.WeakSet()
+
+
+def alive() -> tuple[Feed, ...]:
+    """The streams and watched loops of this process, for those that watch over them."""
+    while True:
+        try:
+            return tuple(_alive)
+        except RuntimeError:  # others come and go while we look
+            continue
 
 
 class Feed(Flow):
@@ -48,6 +60,7 @@ class Feed(Flow):
         self._made = now_ns()
         self._reconnects = 0
         self._dropped = 0
+        _alive.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.integration.name}.{self.operation} {self.status().state}>"
