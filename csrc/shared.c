@@ -305,6 +305,14 @@ bool fs_process_alive(const fs_process *process) {
     return state != 'Z' && state != 'X' && (process->started == 0 || process->started == started);
 }
 
+/* Is it this process, as it was before it became another program? Its pid and its beginning are the same. */
+static bool was_us(const fs_process *process) {
+    char state = 0;
+    uint64_t started = 0;
+    return process->pid == (uint32_t)getpid() && process->space == pid_space() &&
+           look_up(process->pid, &state, &started) && started == process->started;
+}
+
 static void name_process(fs_process *process) {
     char state = 0, name[sizeof process->name] = "";
     uint64_t started = 0;
@@ -339,6 +347,7 @@ static bool bury_slot(fs_mapping *mapping, int file, uint32_t slot) {
     const fs_arena *from = fs_departed_any(departed) ? fs_shared_departed(shared, !side) : NULL;
     fs_arena *to = fs_shared_departed(shared, side);
     uint32_t had = from ? from->used : HEADER_LINES, most = shared->process[slot].reserved;
+    if (had < HEADER_LINES || had > (from ? shared->departed_reserved[!side] : SLOT_LINES)) return false;
     uint32_t lines = in_steps(had + (most < SLOT_LINES ? most : SLOT_LINES), SLOT_LINES);
     uint32_t reserved = shared->departed_reserved[side];
     if (lines > reserved) {
@@ -376,9 +385,10 @@ uint32_t fs_shared_bury(fs_mapping *mapping) {
         uint64_t tenure = fs_load_acquire(&process->tenure), departed = fs_load_acquire(&shared->departed);
         fs_tenure is = fs_tenure_of(tenure);
         if (is == FS_TENURE_FREE || slot == mapping->slot) continue;
-        if (is == FS_TENURE_LIVE && !fs_departed_holds(departed, slot, tenure) && fs_process_alive(process)) continue;
+        bool buried = fs_departed_holds(departed, slot, tenure);
+        if (is == FS_TENURE_LIVE && !buried && fs_process_alive(process) && !was_us(process)) continue;
         /* CLAIMED is nobody's: who claims holds the lock. */
-        if (is != FS_TENURE_CLAIMED && !fs_departed_holds(departed, slot, tenure) && !bury_slot(mapping, file, slot))
+        if (is != FS_TENURE_CLAIMED && !buried && !bury_slot(mapping, file, slot))
             left++;
         else
             free_slot(shared, slot);

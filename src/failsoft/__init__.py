@@ -62,9 +62,9 @@ from .wrapper import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .arena import Arena, ArenaError
     from . import alerts as alerts
     from . import report as report
+    from .arena import Arena, ArenaError
     from .batches import Batch
     from .config_files import load_config
     from .enforcement import AbandonedCall
@@ -85,8 +85,8 @@ if TYPE_CHECKING:
     from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
 
 _LATER = {
-    "arena": ("Arena", "ArenaError"),
     "alerts": (),
+    "arena": ("Arena", "ArenaError"),
     "batches": ("Batch",),
     "config_files": ("load_config",),
     "enforcement": ("AbandonedCall",),
@@ -96,8 +96,8 @@ _LATER = {
     "health": ("HealthMonitor",),
     "health.default": ("get_all_integration_health", "integration_health_monitor"),
     "health.status": ("HealthStatus",),
-    "sharing": ("share",),
     "report": (),
+    "sharing": ("share",),
     "simulated": ("SimulatedPrice",),
     "streams": ("Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamStatus"),
     "streams.watched": ("Watch",),

@@ -577,13 +577,19 @@ cdef dict labels_of(const fs_shared *shared, const fs_member *member):
 def share_arena(str path):
     """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed."""
     cdef int lock
-    if the_arena.shared is NULL:
+    cdef bint fresh = the_arena.shared is NULL
+    if fresh:
         check_arena(fs_shared_open(&the_arena, path.encode(), True))
-    lock = lock_arena(2.0)
     try:
-        check_arena(fs_shared_claim(&the_arena))
-    finally:
-        fs_shared_unlock(lock)
+        lock = lock_arena(2.0)
+        try:
+            check_arena(fs_shared_claim(&the_arena))
+        finally:
+            fs_shared_unlock(lock)
+    except ArenaTrouble:
+        if fresh:
+            fs_shared_close(&the_arena)
+        raise
 
 
 def arena_slot():
