@@ -40,6 +40,7 @@ SUITES = (
     "bench_backoff",
     "bench_peers",
     "bench_threads",
+    "bench_shared",
     "bench_tail",
     "bench_memory",
     "bench_import",
