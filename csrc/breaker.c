@@ -352,6 +352,13 @@ void fs_breaker_limit(fs_breaker *breaker, uint64_t share) {
     }
 }
 
+void fs_breaker_chaos(fs_breaker *breaker, bool on) {
+    if (on)
+        fs_or_release(&breaker->gate, FS_GATE_CHAOS);
+    else
+        fs_and_relaxed(&breaker->gate, ~FS_GATE_CHAOS);
+}
+
 void fs_breaker_note(fs_breaker *breaker, fs_decision *decision) {
     decision->generation = fs_gate_generation(fs_breaker_gate(breaker));
     fs_recorder_note(&breaker->recorder, &breaker->block, decision);

@@ -424,12 +424,24 @@ static bool begin_gated(fs_awaitable *a, PyObject **result, PySendResult *status
     return false;
 }
 
+/* Chaos is on: what it has in store for this call stands before the user's coroutine, and is driven as a part of it. */
+static void shake(fs_awaitable *a) {
+    PyObject *instead = PyObject_CallMethod(a->guard->recovery, "shake_async", "O", a->inner);
+    if (instead)
+        drive_this(a, instead);
+    else
+        fs_report_and_clear(a->guard->recovery);
+}
+
 /* The gate is passed, at a->start. */
 static void start(fs_awaitable *a) {
     fs_guard *guard = a->guard;
     fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
-    if (FS_UNLIKELY(!fs_gate_clear(a->gate) | guard->disabled)) a->limit = 0; /* the breaker has to hear of it */
+    if (FS_UNLIKELY(!fs_gate_clear(a->gate) | guard->disabled)) {
+        a->limit = 0; /* the breaker has to hear of it */
+        if (a->gate & FS_GATE_CHAOS) shake(a);
+    }
     if (FS_UNLIKELY(a->until != FS_FOREVER)) {
         fs_ns now = fs_now();
         fs_ns left = a->until > now ? a->until - now : 0;

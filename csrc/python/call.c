@@ -5,7 +5,7 @@
 
 /* Names of what is called in recovery.py, made once. */
 static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_async, *name_judged,
-    *name_judged_async, *name_announce, *name_refusal_seen, *name_place_left;
+    *name_judged_async, *name_announce, *name_refusal_seen, *name_place_left, *name_shake, *name_in_loop;
 
 bool fs_refusals_heard;
 
@@ -20,7 +20,7 @@ int fs_call_setup(void) {
         {&name_failed, "failed"},   {&name_failed_async, "failed_async"},   {&name_refused, "refused"},
         {&name_judged, "judged"},   {&name_refused_async, "refused_async"}, {&name_judged_async, "judged_async"},
         {&name_announce, "_announce"},  {&name_refusal_seen, "refusal_seen"},
-        {&name_place_left, "place_left"},
+        {&name_place_left, "place_left"}, {&name_shake, "shake"},       {&name_in_loop, "in_loop"},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (!(*all[i].name = PyUnicode_InternFromString(all[i].text))) return -1;
@@ -541,6 +541,38 @@ static void remember_timely(fs_guard *guard, fs_mode mode, PyObject *const *args
         fs_guard_remember(guard, args, nargsf, kwnames, value, end);
 }
 
+/* Chaos is on: true where it ends this call, with *value, or NULL and an exception. It has kept the call waiting, if it
+ * was to. */
+static bool shaken(fs_guard *guard, PyObject **value) {
+    PyObject *answer = PyObject_CallMethodNoArgs(guard->recovery, name_shake);
+    bool ends = answer != Py_None;
+    if (ends) *value = answer ? Py_NewRef(PyTuple_GET_ITEM(answer, 0)) : NULL;
+    Py_XDECREF(answer);
+    return ends;
+}
+
+/* In a thread with a running loop, what a caller is told to call may well give an awaitable, which is asked about at its
+ * first send: then chaos must not block the loop here. It is called first, and where it turns out to be a plain function
+ * after all, chaos comes before its answer rather than before its work. */
+static bool shaken_after(fs_guard *guard) {
+    if (!guard->skip) return false;
+    PyObject *answer = PyObject_CallMethodNoArgs(guard->recovery, name_in_loop);
+    bool runs = answer == Py_True;
+    if (!answer) fs_report_and_clear(guard->recovery);
+    Py_XDECREF(answer);
+    return runs;
+}
+
+/* Call the function while chaos is on. */
+static PyObject *enter_shaken(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    PyObject *value;
+    if (!shaken_after(guard)) return shaken(guard, &value) ? value : fs_guard_enter(guard, args, nargsf, kwnames);
+    PyObject *answer = fs_guard_enter(guard, args, nargsf, kwnames);
+    if (!answer || fs_is_awaitable(answer) || !shaken(guard, &value)) return answer;
+    Py_DECREF(answer);
+    return value;
+}
+
 PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
                        PyObject *kwnames) {
     bool told = told_coroutine(guard, args, nargsf), async = guard->async || told;
@@ -575,7 +607,8 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
         deadline = bound < deadline ? bound : deadline;
     }
     fs_ticks outer = fs_frame_push(deadline);
-    PyObject *value = fs_guard_enter(guard, args, nargsf, kwnames);
+    PyObject *value = gate & FS_GATE_CHAOS ? enter_shaken(guard, args, nargsf, kwnames)
+                                           : fs_guard_enter(guard, args, nargsf, kwnames);
     fs_frame_deadline = outer;
     fs_ticks end = fs_stamp();
     fs_ns took = fs_ticks_to_ns(end - start);

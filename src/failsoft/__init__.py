@@ -7,6 +7,7 @@ from .classify import classify_error, register_classifier
 from .config import (
     AdaptiveThrottle,
     Bulkhead,
+    ChaosConfig,
     CircuitBreakerConfig,
     CircuitState,
     DegradedPolicy,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from . import report as report
     from .arena import Arena, ArenaError
     from .batches import Batch
+    from .chaos_plans import Chaos, chaos
     from .config_files import load_config
     from .enforcement import AbandonedCall
     from .fallback_sets import (
@@ -88,6 +90,7 @@ _LATER = {
     "alerts": (),
     "arena": ("Arena", "ArenaError"),
     "batches": ("Batch",),
+    "chaos_plans": ("Chaos", "chaos"),
     "config_files": ("load_config",),
     "enforcement": ("AbandonedCall",),
     "fallback_sets": (
@@ -119,6 +122,8 @@ __all__ = [
     "BreakerSummary",
     "Bulkhead",
     "BulkheadFullError",
+    "Chaos",
+    "ChaosConfig",
     "CircuitBreaker",
     "CircuitBreakerConfig",
     "CircuitOpenError",
@@ -165,6 +170,7 @@ __all__ = [
     "ai_fallbacks",
     "cache_fallbacks",
     "calculate_backoff",
+    "chaos",
     "classify_error",
     "configure",
     "create_integration_operation",

@@ -169,6 +169,8 @@ class Breaker:
         """For so long after each wait in OPEN, admit only `probe`; 0.0: no longer. It lapses by itself."""
     def limit(self, capacity: float) -> None:
         """Let only this share (0 to 1) of the calls go; 1.0: all of them again."""
+    def mark_chaos(self, on: bool) -> None:
+        """Let its guards ask, for each call, which fault is injected into it; or no longer."""
     @property
     def capacity(self) -> float:
         """The share of calls let go now by limit and ramp, whatever the state."""

@@ -411,6 +411,10 @@ cdef class Breaker:
         """Let only this share (0 to 1) of the calls go; 1.0: all of them again."""
         fs_breaker_limit(self.block, fs_share_of(capacity))
 
+    def mark_chaos(self, bint on):
+        """Let its guards ask, for each call, which fault is injected into it; or no longer."""
+        fs_breaker_chaos(self.block, on)
+
     @property
     def capacity(self):
         """The share of calls let go now by limit and ramp, whatever the state."""

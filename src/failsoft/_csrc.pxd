@@ -237,6 +237,7 @@ cdef extern from "failsoft/breaker.h" nogil:
     fs_permit fs_breaker_probe(fs_breaker *breaker, fs_ns now, fs_change *change)
     void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved)
     void fs_breaker_limit(fs_breaker *breaker, uint64_t share)
+    void fs_breaker_chaos(fs_breaker *breaker, bint on)
     uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now)
     void fs_breaker_note(fs_breaker *breaker, fs_decision *decision)
     fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config)

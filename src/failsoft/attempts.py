@@ -34,6 +34,10 @@ class Block:
         """Pass the gate with n calls at once. Raises where it is refused."""
         permit = TOO_LATE if self._is_late() else self._guard._pass(self, n)
         self._begin(permit)
+        if self._is_shaken():
+            from .chaos_plans import shake_block
+
+            shake_block(self, self._guard._recovery)
 
     async def _enter_async(self, n: int) -> None:
         """The same, awaited."""
@@ -49,11 +53,22 @@ class Block:
             else:
                 permit = permit & ~0xFF | code
         self._begin(permit)
+        if self._is_shaken():
+            from .chaos_plans import shake_block_async
+
+            await shake_block_async(self, guard._recovery)
+
+    def _settle(self, error: BaseException | None, *, patient: bool) -> None:
+        """Say how it ended. `patient`: it could be cancelled."""
+        raise NotImplementedError
 
     def _is_late(self) -> bool:
         if self._permit:
             raise RuntimeError("a block can be entered once; ask for another one")
         return not self._guard._disabled and _overdue()
+
+    def _is_shaken(self) -> bool:
+        return bool(self._guard._recovery.integration.chaos) and not self._guard._disabled
 
     def _begin(self, permit: int) -> None:
         if not permit & 1:

@@ -84,14 +84,14 @@ class Batch(Block):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._end(error, patient=False)
+        self._settle(error, patient=False)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._end(error, patient=True)
+        self._settle(error, patient=True)
 
-    def _end(self, error: BaseException | None, *, patient: bool) -> None:
+    def _settle(self, error: BaseException | None, *, patient: bool) -> None:
         took = now_ns() - self._started
         guard, n = self._guard, self.n
         self._place = None

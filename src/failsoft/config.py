@@ -421,6 +421,34 @@ class AdaptiveThrottle(Record):
         )
 
 
+class ChaosConfig(Record):
+    """Faults on purpose, for as long as the settings hold: see `failsoft.chaos`, which can do more.
+
+    The share `rate` (0 to 1) of the attempts is held up for `latency` seconds, or for any time between `latency` and
+    `latency_most`; with an `error`, the name of an `ErrorCategory`, it then fails with one. The same `seed` befalls the
+    same attempts, by their order. With neither, nothing happens.
+    """
+
+    latency: float = 0.0
+    latency_most: float | None = None
+    error: ErrorCategory | None = None
+    rate: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _settle(
+            self,
+            "chaos.",
+            latency=_wait,
+            latency_most=_optional(_wait),
+            error=_optional(_member(ErrorCategory)),
+            rate=number(float, 0.0, 1.0),
+            seed=_optional(number(int, 0, 2**63 - 1)),
+        )
+        if self.latency_most is not None and self.latency_most < self.latency:
+            raise ValueError(f"chaos.latency_most must be at least latency ({self.latency}), got {self.latency_most}")
+
+
 _PRESET: Any = ...
 PARTS: dict[str, type] = {
     "timeouts": Timeouts,
@@ -431,18 +459,20 @@ PARTS: dict[str, type] = {
     "rate_limit": RateLimit,
     "bulkhead": Bulkhead,
     "throttle": AdaptiveThrottle,
+    "chaos": ChaosConfig,
 }
 """The settings that have settings of their own."""
 
-OPTIONAL = frozenset({"retry_budget", "rate_limit", "bulkhead", "throttle"})
+OPTIONAL = frozenset({"retry_budget", "rate_limit", "bulkhead", "throttle", "chaos"})
 """Those of them that may be None: there is no such thing then."""
 
 
 class IntegrationConfig(Record):
     """All settings of one integration. A part left out is the one of its type's preset.
 
-    Load control, `rate_limit`, `bulkhead` and `throttle`, is off (None) unless given. `retry_budget=None` lets retries
-    go without a budget. `health_check_interval` is in seconds. Names of a type ("database") are taken for the type.
+    Load control, `rate_limit`, `bulkhead` and `throttle`, is off (None) unless given, and so is `chaos`.
+    `retry_budget=None` lets retries go without a budget. `health_check_interval` is in seconds. Names of a type
+    ("database") are taken for the type.
     """
 
     type: IntegrationType
@@ -455,6 +485,7 @@ class IntegrationConfig(Record):
     rate_limit: RateLimit | None = None
     bulkhead: Bulkhead | None = None
     throttle: AdaptiveThrottle | None = None
+    chaos: ChaosConfig | None = None
 
     def __post_init__(self) -> None:
         _settle(self, "", type=_member(IntegrationType))
@@ -524,6 +555,8 @@ DURATIONS = {
     "ramp",
     "cancel_counts_after",
     "max_wait",
+    "latency",
+    "latency_most",
 }
 """The names of the settings in seconds, whichever room they are in."""
 

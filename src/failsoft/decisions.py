@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from .integrations import Integration
     from .load import LoadStatus
 
-TRANSITION, REFUSAL, LIMIT, RETRY, GIVE_UP, FALLBACK, CAPACITY, HEALTH, LOAD, HEDGE, STREAM = range(1, 12)
+TRANSITION, REFUSAL, LIMIT, RETRY, GIVE_UP, FALLBACK, CAPACITY, HEALTH, LOAD, HEDGE, STREAM, CHAOS = range(1, 13)
 """The kinds of csrc/include/failsoft/recorder.h."""
 
 KINDS = (
     "", "transition", "refusal", "limit", "retry", "give_up", "fallback", "capacity", "health", "load", "hedge",
-    "stream",
+    "stream", "chaos",
 )  # fmt: skip
 
 OPERATOR = REASONS.index("operator")
@@ -47,6 +47,10 @@ GIVE_UPS = (
 STALE, GAP, DISORDER, LOST, RECONNECTED, DROPPED = range(1, 7)
 """What befell a stream, by the code that is recorded."""
 
+CHAOS_LATENCY, CHAOS_ERROR, CHAOS_OUTCOME = range(1, 4)
+CHAOS_KINDS = ("", "latency", "error", "outcome")
+"""What was injected on purpose, by the code that is recorded."""
+
 CATEGORIES = tuple(ErrorCategory)
 FALLBACKS = tuple(FallbackType)
 
@@ -55,10 +59,10 @@ class Decision(Record):
     """One entry of the flight recorder.
 
     `kind` is one of "transition", "refusal" (by the state), "limit" (refused for capacity), "retry", "give_up",
-    "fallback", "capacity", "health", "hedge", "stream" and "load" (refused by load control); `text` says what was
-    decided and why. `age` is how many seconds ago. Decisions alike about calls are one entry: `count` says how many,
-    `age` tells of the first, `latest` of the last of them, and so does the text. `operation` is None where no call was
-    the cause.
+    "fallback", "capacity", "health", "hedge", "stream", "chaos" (a fault injected on purpose) and "load" (refused by
+    load control); `text` says what was decided and why. `age` is how many seconds ago. Decisions alike about calls are
+    one entry: `count` says how many, `age` tells of the first, `latest` of the last of them, and so does the text.
+    `operation` is None where no call was the cause.
     """
 
     kind: str
@@ -73,7 +77,8 @@ class Explanation(Record):
     """Why an integration is in the state it is in: as a string, or field by field. Oldest decision first.
 
     `limited` is how many of its calls may go at most and why, None where all may; `budget` how many retries are left,
-    None where none was made lately; `load` its load control, None where there is none.
+    None where none was made lately; `load` its load control, None where there is none; `chaos` what faults are injected
+    into its calls on purpose.
     """
 
     integration: str
@@ -82,6 +87,7 @@ class Explanation(Record):
     limited: str | None = None
     budget: str | None = None
     load: LoadStatus | None = None
+    chaos: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         status = self.status
@@ -92,6 +98,7 @@ class Explanation(Record):
             lines.append(f"  {self.budget}")
         if self.load is not None:
             lines += [f"  {line}" for line in load.lines(self.load)]
+        lines += [f"  {line}" for line in self.chaos]
         for key, shard in (status.shards or {}).items():
             if shard.state is not CircuitState.CLOSED or shard.capacity < 1.0:
                 lines.append(f"  {self.integration}[{key}] is {_standing(shard)}; {_rate(shard)}")
@@ -112,7 +119,8 @@ def explain(integration: Integration) -> Explanation:
     rate = math.nan if limit is None else limit.rate
     decisions = decisions_of(integration.numbered, integration.breaker.decisions(), rate)
     status, controlled = integration.status(), integration.load_if_any()
-    return Explanation(integration.name, status, decisions, limited, budget, controlled)
+    plans = tuple(str(plan) for plan in integration.chaos)
+    return Explanation(integration.name, status, decisions, limited, budget, controlled, plans)
 
 
 def limited_words(capacity: float, why: str) -> str:
@@ -174,6 +182,8 @@ def _words(kind: int, because: int, state: int, detail: int, number: float) -> s
         return f"a second attempt beside the first after {_span(number)}"
     if kind == STREAM:
         return _stream_words(because, number)
+    if kind == CHAOS:
+        return _chaos_words(because, number)
     if kind == CAPACITY:
         return f"{_percent(number)} of the calls may go from now on: {_why(because)}"
     return "the health check passes again" if because else "the health check fails"
@@ -198,6 +208,15 @@ def _stream_words(because: int, number: float) -> str:
     if because == RECONNECTED:
         return f"connected again, {_span(number)} after the last item"
     return "the buffer was full, its oldest item dropped"
+
+
+def _chaos_words(because: int, number: float) -> str:
+    after = f" after {_span(number)}" if number else ""
+    if because == CHAOS_ERROR:
+        return f"chaos: an error{after}"
+    if because == CHAOS_OUTCOME:
+        return f"chaos: answered in its place{after}"
+    return f"chaos: held up for {_span(number)}"
 
 
 def _why(because: int) -> str:

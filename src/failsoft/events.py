@@ -157,9 +157,24 @@ class StreamDisorder(Record):
     timestamp: float
 
 
+class ChaosInjected(Record):
+    """`failsoft.chaos` befell an attempt: `fault` is "latency", "error" or "outcome".
+
+    `latency` is how many seconds it is held up; `error` is what it will raise, None where it raises nothing of its own.
+    """
+
+    integration: str
+    operation: str
+    fault: str
+    latency: float
+    error: BaseException | None
+    timestamp: float
+
+
 KINDS = (
     Transition, Refusal, Retry, FallbackUsed, DegradedChange, HealthChange,
     StreamLost, StreamReconnected, StreamStale, StreamGap, StreamDisorder,
+    ChaosInjected,
 )  # fmt: skip
 Event = (
     Transition
@@ -173,6 +188,7 @@ Event = (
     | StreamStale
     | StreamGap
     | StreamDisorder
+    | ChaosInjected
 )
 Listener = Callable[[Event], object]
 

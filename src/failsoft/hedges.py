@@ -66,11 +66,17 @@ def hedged(fn: Callable[..., Any], recovery: Recovery, quantile: float) -> Calla
 
     @functools.wraps(fn)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        delay = None if recovery.integration.passes_through else patience.seconds()
+        bare = recovery.integration.passes_through
+        delay = None if bare else patience.seconds()
         loop = timers.running_loop()
+        attempt = functools.partial(fn, *args, **kwargs)
+        if recovery.integration.chaos and not bare:  # each attempt has a fate of its own
+            from .chaos_plans import shaken
+
+            attempt = functools.partial(shaken, recovery, fn, *args, **kwargs)
         if delay is None or loop is None:
-            return await fn(*args, **kwargs)
-        return await _Race(loop, recovery, functools.partial(fn, *args, **kwargs), delay).run()
+            return await attempt()
+        return await _Race(loop, recovery, attempt, delay).run()
 
     return call
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
     from ._core import AsyncGuard, Guard
+    from .chaos_plans import Chaos
     from .dedupe import Flights
     from .enforcement import Abandoned, AbandonedCall
     from .load import LoadStatus
@@ -114,6 +115,8 @@ class Integration:
         self._budget_settles()
         self._limit = 1.0
         self._abandoned: Abandoned | None = None
+        self._chaos: tuple[Chaos, ...] = ()
+        self._standing_chaos: Chaos | None = None  # that of its settings
         self._load: Load | None = None  # made when it is first wanted
         self._queue: Queue | None = None
         self._control(config)
@@ -122,6 +125,7 @@ class Integration:
         self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
         self._guards: list[weakref.ref[AnyGuard]] = []
         self._shards: weakref.WeakValueDictionary[Hashable, Integration] = weakref.WeakValueDictionary()
+        self._chaos_settles()
 
     def __repr__(self) -> str:
         return f"<Integration {self.name!r} {self.type} {self.breaker.state}>"
@@ -475,6 +479,7 @@ class Integration:
             if shard.config is not self.config:
                 shard.reconfigure(self.config)
             shard.limit(self._registry.capacities.limit(self))
+            shard.breaker.mark_chaos(bool(self._chaos))
             self._shards[key] = shard
         if self._registry.sharing is not None and self.breaker.shared:
             from .sharing import KEY_PATIENCE
@@ -545,6 +550,38 @@ class Integration:
         if self._load is not None:
             load.arm(self._load, config)
 
+    @property
+    def chaos(self) -> tuple[Chaos, ...]:
+        """The faults that are injected into its calls on purpose, those for all keys first. See `failsoft.chaos`."""
+        return self._chaos if self._parent is None else self._parent._chaos + self._chaos
+
+    def take_chaos(self, plan: Chaos) -> None:
+        """Let a plan of faults befall its calls, those of its keys too."""
+        with self._registry.lock:
+            self._chaos += (plan,)
+            self._mark_chaos()
+
+    def drop_chaos(self, plan: Chaos) -> None:
+        """No longer."""
+        with self._registry.lock:
+            self._chaos = tuple(other for other in self._chaos if other is not plan)
+            self._mark_chaos()
+
+    def _chaos_settles(self) -> None:
+        """Let the chaos of its settings hold, if it is another one; that of a key is its parent's."""
+        standing, settings = self._standing_chaos, self.config.chaos
+        if self._parent is not None or settings == (standing.settings if standing else None):
+            return
+        from .chaos_plans import configured
+
+        if standing is not None:
+            standing.stop()
+        self._standing_chaos = configured(self, settings).start() if settings is not None else None
+
+    def _mark_chaos(self) -> None:
+        for one in (self, *self.shards.values()):
+            one.breaker.mark_chaos(bool(one.chaos))
+
     def status(self) -> BreakerStatus:
         """Its breaker now, and those of its keys."""
         status = self.breaker.status()
@@ -608,6 +645,7 @@ class Integration:
             self._control(new)
             self.backoff = backoff_of(new.retry_policy)
             self._budget_settles()
+            self._chaos_settles()
             guards = [guard for ref in self._guards if (guard := ref()) is not None]
             for guard in guards:
                 self._settle(guard)

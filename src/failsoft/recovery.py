@@ -210,6 +210,24 @@ class Recovery:
     def _bound(self, until: int) -> int:
         return until or now_ns() + self.overall
 
+    def shake(self) -> tuple[Any] | None:
+        """Chaos is on: what befalls the sync attempt that is about to be made. See chaos_plans.py."""
+        from .chaos_plans import shake
+
+        return shake(self)
+
+    def shake_async(self, made: Any) -> Any:
+        """The same for an awaited one: what is awaited in place of `made`."""
+        if self.hedge is not None:  # its attempts ask one by one
+            return made
+        from .chaos_plans import shake_async
+
+        return shake_async(self, made)
+
+    def in_loop(self) -> bool:
+        """Whether a loop runs in this thread."""
+        return timers.running_loop() is not None
+
     def place_left(self) -> None:
         """A call has ended, and somebody waits for its place."""
         self.integration.queue.serve()
@@ -308,7 +326,11 @@ class Recovery:
                     timers.current.sleep(step)
                     answer = None
                 elif isinstance(step, Attempt):
-                    answer = End(*guard._attempt(step.until, args, kwargs))
+                    attempt = guard._attempt(step.until, args, kwargs)
+                    if not isinstance(attempt, tuple):  # what has raised when called gives an awaitable now
+                        rest = self._finish(guard, mode, course, _ended(attempt), began, arguments)
+                        return rest if mode == RESULT else (True, _unpacked(rest))
+                    answer = End(*attempt)
                 else:
                     answer = ask(self, guard, step, args, kwargs)
                     if answer[0] and is_awaitable(answer[1]):
@@ -439,6 +461,10 @@ class Recovery:
 
 def _not_retried(category: ErrorCategory) -> str:
     return f"{category} errors are not retried"
+
+
+async def _ended(attempt: Awaitable[tuple[Any, ...]]) -> End:
+    return End(*await attempt)
 
 
 async def _unpacked(answer: Awaitable[tuple[bool, Any]]) -> Any:

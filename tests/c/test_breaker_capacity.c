@@ -47,6 +47,38 @@ static uint32_t decisions(const fs_breaker *breaker) {
     return fs_recorder_read(&breaker->recorder, &breaker->block, found);
 }
 
+/* ---- chaos */
+
+static void a_mark_of_chaos_changes_no_decision_and_outlives_all(void) {
+    fs_breaker *breaker = made(plain());
+    uint64_t before = gate(breaker);
+    fs_breaker_chaos(breaker, true);
+    CHECK_EQ(gate(breaker), before | FS_GATE_CHAOS);
+    CHECK(!fs_gate_clear(gate(breaker))); /* or the call path would not ask */
+    fs_ns now = START;
+    for (int i = 0; i < 3; i++) failure(breaker, acquire(breaker, now), now);
+    CHECK_EQ(state(breaker), FS_OPEN);
+    CHECK_EQ(acquire(breaker, now), 0);
+    now += WAIT;
+    for (int i = 0; i < 2; i++) success(breaker, acquire(breaker, now), now);
+    CHECK_EQ(state(breaker), FS_CLOSED_STATE);
+    for (fs_state to = FS_CLOSED_STATE; to < FS_STATES; to++) {
+        force(breaker, to, now);
+        CHECK(gate(breaker) & FS_GATE_CHAOS);
+    }
+    fs_breaker *heir = fs_breaker_move(breaker, NULL);
+    CHECK(gate(heir) & FS_GATE_CHAOS);
+    fs_breaker_limit(heir, HALF);
+    fs_breaker_limit(heir, FS_ALL);
+    force(heir, FS_CLOSED_STATE, now);
+    success(heir, acquire(heir, now), now);
+    CHECK_EQ((uint32_t)gate(heir), FS_GATE_CHAOS);
+    fs_breaker_chaos(heir, false);
+    CHECK(fs_gate_clear(gate(heir)));
+    fs_breaker_free(heir);
+    fs_breaker_free(breaker);
+}
+
 /* ---- limits */
 
 static void a_limit_holds_where_calls_go(void) {
@@ -731,6 +763,7 @@ static void threads_share_one_exact_limit(void) {
 
 int main(void) {
     rig_setup();
+    a_mark_of_chaos_changes_no_decision_and_outlives_all();
     a_limit_holds_where_calls_go();
     a_limit_leaves_refusals_and_probes_alone();
     a_limit_outlives_changes_of_state();

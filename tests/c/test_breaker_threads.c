@@ -196,6 +196,35 @@ static void threads_lose_no_failure(void) {
     fs_breaker_free(shared);
 }
 
+static uint32_t still_failing;
+
+static void *failing_or_chaotic(void *argument) {
+    if (*(uint64_t *)argument == 1) {
+        do {
+            fs_breaker_chaos(shared, true);
+            fs_breaker_chaos(shared, false);
+        } while (fs_load_acquire(&still_failing));
+        return NULL;
+    }
+    for (int i = 0; i < 20; i++) failing(argument);
+    fs_add_relaxed(&still_failing, UINT32_MAX);
+    return NULL;
+}
+
+/* With a load and a store in place of the swap, failures are lost, or the mark stays. */
+static void chaos_comes_and_goes_and_no_failure_is_lost(void) {
+    for (int round = 0; round < 20; round++) {
+        shared = made(plain());
+        fs_change mine = {0};
+        fs_breaker_force(shared, FS_METRICS_ONLY, START, &mine);
+        fs_store_release(&still_failing, THREADS - 1);
+        run_threads(failing_or_chaotic);
+        CHECK_EQ(tally(shared), (THREADS - 1) * 20000);
+        CHECK(!(fs_breaker_gate(shared) & FS_GATE_CHAOS));
+        fs_breaker_free(shared);
+    }
+}
+
 static void *disowning(void *argument) {
     (void)argument;
     for (int i = 0; i < 500000; i++) fs_breaker_disown(shared, &(fs_totals){.calls = 1, .failures = 1, .slow = 1});
@@ -221,6 +250,7 @@ int main(void) {
     a_call_tells_one_change_and_loses_none();
     a_probe_counts_once_among_threads();
     threads_lose_no_failure();
+    chaos_comes_and_goes_and_no_failure_is_lost();
     threads_disown_every_call();
     return rig_report();
 }

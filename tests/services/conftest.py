@@ -8,31 +8,34 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .servers import Feed, Nats, Postgres, Server, Valkey
-
-
-def _run(kind: str) -> Iterator[Server]:
-    servers = pytest.importorskip("tests.services.servers", exc_type=ImportError)
-    try:
-        server = getattr(servers, kind)()
-        server.__enter__()
-    except servers.Unavailable as error:
-        pytest.skip(str(error))
-    yield server
-    server.close()
+    from .servers import Feed, Nats, Postgres, Valkey
 
 
 @pytest.fixture(scope="session")
-def _postgres_of_the_run() -> Iterator[Server]:
+def _postgres_of_the_run(request: pytest.FixtureRequest) -> Postgres:
     pytest.importorskip("psycopg", exc_type=ImportError)
     pytest.importorskip("asyncpg", exc_type=ImportError)
-    yield from _run("Postgres")
+    return request.getfixturevalue("_failsoft_postgres_of_the_run")  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
-def _valkey_of_the_run() -> Iterator[Server]:
+def _valkey_of_the_run(request: pytest.FixtureRequest) -> Valkey:
     pytest.importorskip("valkey", exc_type=ImportError)
-    yield from _run("Valkey")
+    return request.getfixturevalue("_failsoft_valkey_of_the_run")  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def _nats_of_the_run(request: pytest.FixtureRequest) -> Nats:
+    pytest.importorskip("nats", exc_type=ImportError)
+    return request.getfixturevalue("_failsoft_nats_of_the_run")  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def _feed_of_the_run() -> Iterator[Feed]:
+    pytest.importorskip("websockets", exc_type=ImportError)
+    servers = pytest.importorskip("tests.services.servers", exc_type=ImportError)
+    with servers.Feed() as feed:
+        yield feed
 
 
 @pytest.fixture
@@ -47,18 +50,6 @@ def valkey_server(_valkey_of_the_run: Valkey) -> Valkey:
     """A Valkey that answers; a test may do to it what it likes. It is empty after a restart only."""
     _valkey_of_the_run.revive()
     return _valkey_of_the_run
-
-
-@pytest.fixture(scope="session")
-def _nats_of_the_run() -> Iterator[Server]:
-    pytest.importorskip("nats", exc_type=ImportError)
-    yield from _run("Nats")
-
-
-@pytest.fixture(scope="session")
-def _feed_of_the_run() -> Iterator[Server]:
-    pytest.importorskip("websockets", exc_type=ImportError)
-    yield from _run("Feed")
 
 
 @pytest.fixture

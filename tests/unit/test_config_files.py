@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from failsoft import (
     AdaptiveThrottle,
     Bulkhead,
+    ChaosConfig,
     CircuitBreakerConfig,
     ErrorCategory,
     IntegrationConfig,
@@ -620,6 +621,14 @@ CONFIGS = st.builds(
     rate_limit=st.none() | st.builds(RateLimit, SMALL, st.none() | st.integers(1, 9), SMALL),
     bulkhead=st.none() | st.builds(Bulkhead, st.integers(1, 9), SMALL),
     throttle=st.none() | st.builds(AdaptiveThrottle, st.floats(1, 9), st.floats(0.1, 0.9), st.integers(1, 99)),
+    chaos=st.none()
+    | st.builds(
+        ChaosConfig,
+        st.floats(0, 9),
+        st.none() | st.floats(9, 99),
+        st.none() | st.sampled_from(ErrorCategory),
+        seed=st.none() | st.integers(0, 99),
+    ),
 )
 
 

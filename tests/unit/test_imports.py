@@ -10,8 +10,8 @@ import pytest
 import failsoft
 
 LATER = (
-    "alerts", "batches", "config_files", "config_values", "config_variables", "dedupe", "enforcement", "fallback_sets", "handlers",
-    "health", "hedges", "queues", "report", "simulated", "streams", "testing", "wire",
+    "alerts", "arena", "batches", "chaos_plans", "config_files", "config_values", "config_variables", "dedupe", "enforcement",
+    "fallback_sets", "handlers", "health", "hedges", "queues", "report", "sharing", "simulated", "streams", "testing", "wire",
 )  # fmt: skip
 
 

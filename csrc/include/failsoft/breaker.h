@@ -13,6 +13,7 @@
  *                      MOVED: this block is no longer the truth; resolve the handle again.
  *                      LIMITED: an operator lets only `share` of the calls go.
  *                      RAMPING: a recovery lets more of them go as time passes (CLOSED only).
+ *                      CHAOS: faults are injected on purpose; the call path asks its owner for each call.
  *
  *          A lower half of zero is the common case: closed, no failure pending, nobody watching. The call path reads
  *          the word, goes, reads it again, and an equal word says that the permit is still good and a success has
@@ -85,6 +86,7 @@ typedef uint64_t fs_permit;
 #define FS_GATE_MOVED UINT64_C(0x10)
 #define FS_GATE_LIMITED UINT64_C(0x20)
 #define FS_GATE_RAMPING UINT64_C(0x40)
+#define FS_GATE_CHAOS UINT64_C(0x80)
 #define FS_GATE_FLAGS UINT64_C(0xfff8)
 #define FS_NO_ROOM UINT64_C(2)
 #define FS_COUNT_MOST 0xffff
@@ -215,6 +217,10 @@ void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved);
 
 /* Let only a share of the calls go, from now on; FS_ALL: all of them again. */
 void fs_breaker_limit(fs_breaker *breaker, uint64_t share);
+
+/* Mark the gate, so that no call takes it for clear while faults are injected; or no longer. The breaker itself decides
+ * as ever, and no change of state or place takes the mark away. */
+void fs_breaker_chaos(fs_breaker *breaker, bool on);
 
 /* The share that is let go now by limit and ramp, whatever the state. */
 uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now);

@@ -38,6 +38,7 @@ typedef enum {
     FS_LOAD,       /* refused by load control; because: which one; number: what it allowed then */
     FS_HEDGE,      /* a second attempt beside the first; number: seconds the first had had */
     FS_STREAM,     /* because: what befell a stream; number: its measure */
+    FS_CHAOS,      /* a fault injected on purpose; because: what; number: seconds the call was held up */
     FS_DECISION_KINDS,
 } fs_decision_kind;
 

@@ -9,6 +9,8 @@ import sys
 
 import click
 
+from .chaos import chaos
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="failsoft")
@@ -60,3 +62,5 @@ def demo(seconds: float, seed: int, as_json: bool) -> None:
 
 
 from . import alerts, report  # noqa: E402, F401  # they add theirs
+
+failsoft.add_command(chaos)

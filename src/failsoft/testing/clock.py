@@ -1,4 +1,4 @@
-"""For tests of code that uses failsoft."""
+"""Time that moves only when told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from . import _core, timers
+from .. import _core, timers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,59 @@
+"""`failsoft chaos`: faults on purpose, for programs that are run as they are."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def chaos() -> None:
+    """Faults on purpose. Inside a program: failsoft.chaos(name, ...)."""
+
+
+@chaos.command()
+@click.option("--listen", metavar="[HOST:]PORT", help="Where clients connect; a free port of this machine by default.")
+@click.option("--to", required=True, metavar="[HOST:]PORT", help="The server behind it.")
+@click.option("--latency", type=float, help="Seconds that each piece of data is late.")
+@click.option("--jitter", type=float, help="Up to so many seconds more, at random.")
+@click.option("--bandwidth", type=float, help="Bytes a second.")
+@click.option("--slice", type=int, help="Hand data on in pieces of so many bytes.")
+@click.option("--slice-delay", type=float, help="Seconds between the pieces.")
+@click.option("--black-hole", is_flag=True, default=None, help="Hand on nothing, and keep connections open.")
+@click.option("--truncate-after", type=int, metavar="BYTES", help="Close after so much of an answer.")
+@click.option("--reset-after", type=int, metavar="BYTES", help="Reset (RST) after so much of an answer; 0: at once.")
+@click.option("--slow-close", type=float, help="Seconds between an end of data and telling of it.")
+@click.option("--direction", type=click.Choice(["down", "up", "both"]), help="The way slowed down; default: down.")
+@click.option("--seed", type=int, help="The same jitter each time.")
+@click.option("--seconds", type=float, help="End by itself after so long. Until Ctrl-C by default.")
+def proxy(listen: str | None, to: str, seed: int | None, seconds: float | None, **faults: object) -> None:
+    """Stand between a client and a server, and make the network between them a bad one.
+
+    Prints where it listens, and how many connections there were at its end. It has no authentication: with a HOST that
+    others can reach, so is the server behind it.
+    """
+    import threading
+
+    from failsoft.testing.proxy import FaultProxy, address
+
+    given = {name: value for name, value in faults.items() if value is not None}
+    try:
+        host, port = ("127.0.0.1", 0) if listen is None else address(listen)
+        between = FaultProxy(address(to), host=host, port=port, seed=seed, **given)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    if seconds is not None and not 0.0 <= seconds <= threading.TIMEOUT_MAX:
+        raise click.BadParameter(f"must be 0 or more, got {seconds}", param_hint="--seconds")
+    try:
+        between.start()
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{between.port}: {error.strerror or error}") from error
+    accepted = 0
+    try:
+        click.echo(f"listening on {host}:{between.port}, to {between.target[0]}:{between.target[1]}")
+        threading.Event().wait(seconds)
+    except KeyboardInterrupt:
+        click.echo()
+    finally:
+        accepted = between.accepted
+        between.close()
+    click.echo(f"{accepted} connection{'' if accepted == 1 else 's'}")
