@@ -510,7 +510,11 @@ static fs_breaker *heir_of(const fs_breaker *breaker, fs_arena *arena) {
     return heir;
 }
 
-static void open_heir(fs_breaker *heir, uint64_t gate) {
+/* `gate` as read after the words were copied: what a change in between has published before it is read again. */
+static void open_heir(fs_breaker *heir, const fs_breaker *breaker, uint64_t gate) {
+    heir->until = fs_load_acquire(&breaker->until);
+    heir->reopenings = fs_load_acquire(&breaker->reopenings);
+    heir->ramped = fs_load_acquire(&breaker->ramped);
     gate &= ~(FS_GATE_WATCHED | FS_GATE_MOVED);
     fs_store_release(&heir->gate, gate | (heir->config.last ? FS_GATE_WATCHED : 0));
 }
@@ -526,11 +530,11 @@ fs_breaker *fs_breaker_move(fs_breaker *breaker, const fs_breaker_config *config
     heir->series = series ? fs_arena_span(&heir->block, &series->block) : 0;
     fs_recorder_move(&heir->recorder, &breaker->block, &heir->block);
     /* The mark makes every permit's gate unequal, so each call that is out looks again when it ends. */
-    open_heir(heir, fs_or_relaxed(&breaker->gate, FS_GATE_MOVED));
+    open_heir(heir, breaker, fs_or_acq_rel(&breaker->gate, FS_GATE_MOVED));
     return heir;
 }
 
-void fs_breaker_leave(fs_breaker *breaker) { fs_or_relaxed(&breaker->gate, FS_GATE_MOVED); }
+void fs_breaker_leave(fs_breaker *breaker) { fs_or_release(&breaker->gate, FS_GATE_MOVED); }
 
 fs_breaker *fs_breaker_copy(const fs_breaker *breaker, fs_arena *arena) {
     fs_breaker *heir = heir_of(breaker, arena);
@@ -542,7 +546,7 @@ fs_breaker *fs_breaker_copy(const fs_breaker *breaker, fs_arena *arena) {
         fs_breaker_free(heir);
         return NULL;
     }
-    open_heir(heir, fs_breaker_gate(breaker));
+    open_heir(heir, breaker, fs_breaker_gate(breaker));
     return heir;
 }
 

@@ -8,14 +8,14 @@
 /* Doubles in atomic words. */
 static double load(const double *word) {
     double value;
-    __atomic_load(word, &value, __ATOMIC_RELAXED);
+    fs_load_relaxed_to(word, &value);
     return value;
 }
 
-static void store(double *word, double value) { __atomic_store(word, &value, __ATOMIC_RELAXED); }
+static void store(double *word, double value) { fs_store_relaxed_from(word, &value); }
 
 static bool swap(double *word, double *expected, double value) {
-    return __atomic_compare_exchange(word, expected, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    return fs_cas_relaxed_from(word, expected, &value);
 }
 
 /* word = word * kept + more */

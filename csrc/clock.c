@@ -96,7 +96,7 @@ void fs_clock_setup(void) {
     last = read_pair();
     if (last.ticks <= first.ticks) return;
     set_scale(last.ticks - first.ticks, last.ns - first.ns);
-    fs_store_release(&fs_clock.source, FS_CLOCK_COUNTER);
+    fs_store_relaxed(&fs_clock.source, FS_CLOCK_COUNTER);
 }
 
 fs_ns fs_now(void) { return FS_UNLIKELY(fs_load_relaxed(&fake)) ? fs_load_relaxed(&fake_now) : monotonic(); }
@@ -113,13 +113,15 @@ void fs_clock_check(void) {
     uint32_t idle = 0;
     if (!fs_cas(&checking, &idle, 1)) return;
     fs_pair here = read_pair();
-    if (here.good && here.ns - last.ns >= FS_REFINE_AFTER) {
+    /* Another may have left the counter while this one waited for its turn, and has counted that. */
+    bool kept = fs_load_relaxed(&fs_clock.source) == FS_CLOCK_COUNTER;
+    if (kept && here.good && here.ns - last.ns >= FS_REFINE_AFTER) {
         fs_ns kernel = here.ns - last.ns;
         fs_ns told = fs_ticks_to_ns(here.ticks - last.ticks);
         fs_ns apart = told > kernel ? told - kernel : kernel - told;
         if (apart > kernel / 1000000 * FS_CLOCK_TOLERANCE_PPM + FS_READING_ERROR) {
-            fs_add_relaxed(&fs_clock.anomalies, 1);
-            fs_store_release(&fs_clock.source, FS_CLOCK_MONOTONIC);
+            fs_store_relaxed(&fs_clock.anomalies, fs_clock.anomalies + 1); /* nobody else checks now */
+            fs_store_relaxed(&fs_clock.source, FS_CLOCK_MONOTONIC);
         } else {
             fs_store_relaxed(&last.ticks, here.ticks);
             fs_store_relaxed(&last.ns, here.ns);
@@ -136,15 +138,15 @@ void fs_clock_fake(bool on) {
         fake_now = (monotonic() / FS_NS_PER_SECOND + 1) * FS_NS_PER_SECOND; /* round, as the times of tests are */
         fs_store_relaxed(&fs_clock.ns_per_tick, FS_ONE);
         fs_store_relaxed(&fs_clock.ticks_per_ns, FS_ONE);
-        fs_store_release(&fs_clock.source, FS_CLOCK_FAKE);
+        fs_store_relaxed(&fs_clock.source, FS_CLOCK_FAKE);
     } else {
         fs_store_relaxed(&fs_clock.ns_per_tick, real.ns_per_tick);
         fs_store_relaxed(&fs_clock.ticks_per_ns, real.ticks_per_ns);
-        fs_store_release(&fs_clock.source, real.source);
+        fs_store_relaxed(&fs_clock.source, real.source);
     }
-    fs_store_release(&fake, on);
+    fs_store_relaxed(&fake, on);
 }
 
-void fs_clock_fake_set(fs_ns now) { fs_store_release(&fake_now, now); }
+void fs_clock_fake_set(fs_ns now) { fs_store_relaxed(&fake_now, now); }
 
 void fs_clock_skew(int64_t ticks) { fs_store_relaxed(&skew, ticks); }

@@ -73,5 +73,5 @@ bool fs_load_withdraw(fs_load *load, uint64_t n) {
 void fs_load_queue(fs_load *load, uint32_t waiting) {
     fs_store_relaxed(&load->queued, waiting);
     look(load, FS_LOOK_QUEUED, waiting != 0);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    fs_fence_seq_cst();
 }

@@ -1,7 +1,5 @@
 #include "failsoft/throttle.h"
 
-#include <string.h>
-
 void fs_throttle_set(fs_throttle *throttle, double ratio, double most, uint64_t minimum, fs_ns window) {
     throttle->ratio = ratio;
     throttle->most = most;
@@ -15,7 +13,7 @@ void fs_throttle_set(fs_throttle *throttle, double ratio, double most, uint64_t 
 static uint32_t place_at(fs_throttle *throttle, fs_ns now) {
     uint64_t number = now / throttle->slice;
     uint32_t place = (uint32_t)(number % FS_THROTTLE_SLICES);
-    uint64_t held = fs_load_acquire(&throttle->when[place]);
+    uint64_t held = fs_load_relaxed(&throttle->when[place]); /* it publishes nothing: the counts are emptied after it */
     if (held != number && fs_cas(&throttle->when[place], &held, number)) {
         fs_store_relaxed(&throttle->refused[place], 0);
         fs_store_relaxed(&throttle->unaccepted[place], 0);
@@ -27,8 +25,10 @@ static uint32_t place_at(fs_throttle *throttle, fs_ns now) {
 static void follow(fs_throttle *throttle, uint64_t generation) {
     if (fs_load_relaxed(&throttle->generation) == generation) return;
     fs_store_relaxed(&throttle->generation, generation);
-    memset(throttle->refused, 0, sizeof throttle->refused);
-    memset(throttle->unaccepted, 0, sizeof throttle->unaccepted);
+    for (uint32_t i = 0; i < FS_THROTTLE_SLICES; i++) {
+        fs_store_relaxed(&throttle->refused[i], 0);
+        fs_store_relaxed(&throttle->unaccepted[i], 0);
+    }
 }
 
 uint64_t fs_throttle_update(fs_throttle *throttle, uint64_t generation, uint64_t calls, uint64_t failures, fs_ns now) {

@@ -33,6 +33,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("deep")]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """For pytest-run-parallel (`--parallel-threads`), which makes the fixtures of a test once for all its threads."""
+    if not item.config.getoption("parallel_threads", default=None):
+        return
+    callspec = getattr(item, "callspec", None)
+    parameters = set(callspec.params) if callspec else set()
+    shared = sorted(set(getattr(item, "fixturenames", ())) - parameters - {"request"})
+    if shared:
+        reason = f"the threads would share {', '.join(shared)}"
+        item.add_marker(pytest.mark.thread_unsafe(reason=reason))
+
+
 @pytest.fixture
 def score(request: pytest.FixtureRequest) -> Score:
     """Report a figure: `score("permits are conserved", "leaked permits", 0, over="1,204 failed allocations")`."""

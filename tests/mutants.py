@@ -3,30 +3,27 @@
     python tests/mutants.py                      # a sample that is the same each time
     python tests/mutants.py --all --file retry.py
 
-Works on a copy of the package, with the compiled module of the installed one. A mutant that no test kills is a survivor
-and printed with its place; EQUIVALENT holds those that change nothing anybody can see. For the core: tests/c/mutants.py.
+Works on a copy of the package, with the compiled module of the installed one. EQUIVALENT holds the mutants that change nothing
+anybody can see. What else may be asked for is in tests/mutation.py. For the core: tests/c/mutants.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import copy
 import os
-import random
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-SEED = 20260101
-MOST = 4.0  # percent that may go unnoticed
+sys.path.insert(0, str(ROOT))
+
+from tests import mutation  # noqa: E402  # it is beside this script
+
 SECONDS = 120.0
 
 TESTS = {
@@ -200,67 +197,15 @@ class Shop:
             place.write_text(before)
 
 
-def sample(mutants: list[Mutant], size: int) -> list[Mutant]:
-    """The same ones each time: of each file its part, one of each kind first."""
-    chosen = []
-    for file in TESTS:
-        found = [mutant for mutant in mutants if mutant.file == file]
-        shuffled = random.Random(f"{SEED} {file}").sample(found, len(found))
-        firsts = list({mutant.kind: mutant for mutant in reversed(shuffled)}.values())
-        rest = [mutant for mutant in shuffled if mutant not in firsts]
-        chosen += (firsts + rest)[: max(len(firsts), round(size * len(found) / len(mutants)))]
-    return chosen
-
-
-def main() -> int:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--all", action="store_true")
-    asked.add_argument("--file", choices=TESTS, action="append")
-    asked.add_argument("--only", metavar="FILE:LINE", action="append", help="of the sample, those of this line")
-    asked.add_argument("--sample", type=int, default=48)
-    asked.add_argument("--jobs", type=int, default=2)
-    args = asked.parse_args()
-    mutants = [mutant for file in TESTS for mutant in mutants_of(file)]
-    if not args.all:
-        mutants = sample(mutants, args.sample)
-    if args.file:
-        mutants = [mutant for mutant in mutants if mutant.file in args.file]
-    if args.only:
-        mutants = [mutant for mutant in mutants if f"{mutant.file}:{mutant.line}" in args.only]
-    caught: Counter[str] = Counter()
-    tried_of: Counter[str] = Counter()
-    equivalent = 0
-    with tempfile.TemporaryDirectory() as room, ThreadPoolExecutor(args.jobs) as pool:
-        shops = [Shop(Path(room) / str(i)) for i in range(args.jobs)]
-        for file in dict.fromkeys(mutant.file for mutant in mutants):
-            passed, why = shops[0].passes(file)
-            if not passed:
-                raise SystemExit(f"the tests of {file} fail as it is: {why}")
-
-        def tried(mutant: Mutant) -> tuple[Mutant, str | None]:
-            shop = shops.pop()
-            try:
-                return mutant, shop.killer(mutant)
-            finally:
-                shops.append(shop)
-
-        for mutant, killer in pool.map(tried, mutants):
-            fate = "caught" if killer else "equivalent" if mutant.name in EQUIVALENT else "survived"
-            equivalent += fate == "equivalent"
-            tried_of[mutant.file] += fate != "equivalent"
-            caught[mutant.file] += fate == "caught"
-            if fate == "survived" or os.environ.get("MUTANTS_TOLD"):
-                print(f"{fate}{f' by {killer}' if killer else ''}: {mutant}", flush=True)
-    for file, count in tried_of.items():
-        print(f"{file:12} {caught[file]:3} of {count:3} caught")
-    number, missed = tried_of.total(), tried_of.total() - caught.total()
-    share = 100 * missed / number if number else 0.0
-    print(f"{caught.total()} caught, {missed} survived, {equivalent} equivalent")
-    print(
-        f"score: mutants of breakers, retry and wrapper | uncaught, percent | {share:.1f} | {number} mutants, seed {SEED}"
-    )
-    return share > MOST
+def shops_of(room: Path, count: int, files: set[str]) -> list[Shop]:
+    shops = [Shop(room / str(i)) for i in range(count)]
+    for file in sorted(files):
+        passed, why = shops[0].passes(file)
+        if not passed:
+            raise SystemExit(f"the tests of {file} fail as it is: {why}")
+    return shops
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sentence = "mutants of breakers, retry and wrapper"
+    sys.exit(mutation.run(__doc__, sentence, TESTS, mutants_of, EQUIVALENT, shops_of, size=48))

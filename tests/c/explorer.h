@@ -8,7 +8,7 @@
  *
  *          Two memories. In the strict one a load sees the last store. In the weak one each word keeps its history, and a
  *          load may see any value that is not older than what its thread knows of already: release stores hand knowledge
- *          on, acquire loads and fences take it up, as in C11. Not modelled: a read-modify-write sees the last value (also
+ *          on, acquire loads and fences take it up, and what is sequentially consistent keeps one order, as in C11. Not modelled: a read-modify-write sees the last value (also
  *          where it fails), and no load sees a store that is yet to come.
  *
  *          In each state the test is asked for what must always hold (`always`), at each end for what must hold then. Both may
@@ -44,7 +44,8 @@ typedef enum {
     EX_BEGIN, EX_LOAD, EX_STORE, EX_CAS, EX_ADD, EX_SWAP, EX_OR, EX_AND, EX_FENCE,
 } ex_kind;
 
-typedef enum { EX_RELAXED = 0, EX_ACQUIRE = 1, EX_RELEASE = 2, EX_BOTH = 3 } ex_order;
+typedef enum { EX_RELAXED = 0, EX_ACQUIRE = 1, EX_RELEASE = 2, EX_BOTH = 3, EX_SEQ_CST = 7 } ex_order;
+#define EX_TOTAL 4 /* the bit of EX_SEQ_CST alone */
 
 typedef struct { uint8_t from[EXPLORER_PLACES]; } ex_view;
 
@@ -102,6 +103,7 @@ static ex_thread ex_threads[EXPLORER_THREADS], *ex_me;
 static ex_place ex_places[EXPLORER_PLACES];
 static uint64_t ex_values[EXPLORER_PLACES]; /* the last ones */
 static ex_history ex_past[EXPLORER_PLACES];
+static ex_view ex_total; /* oldest values that a sequentially consistent access may see */
 static int ex_place_count, ex_choice;
 static jmp_buf ex_scheduler;
 static _Alignas(16) char ex_stacks[EXPLORER_THREADS][EXPLORER_STACK];
@@ -117,7 +119,7 @@ static inline uint64_t ex_mix(uint64_t hash, uint64_t more) {
 
 static void ex_print_path(void) {
     static const char *const kinds[] = {"begin", "load", "store", "cas", "add", "swap", "or", "and", "fence"};
-    static const char *const orders[] = {"", " acquire", " release", " acq_rel"};
+    static const char *const orders[] = {"", " acquire", " release", " acq_rel", "", "", "", " seq_cst"};
     for (uint32_t i = 0; i < ex_depth; i++) {
         const void *address = ex_path[i].place < 0 ? NULL : ex_places[ex_path[i].place].address;
         const char *name = address && ex_now->place_name ? ex_now->place_name(address) : "";
@@ -208,6 +210,7 @@ static void ex_forget(int place) {
     }
     for (int p = 0; p < ex_place_count; p++)
         for (uint32_t i = 0; i < ex_past[p].count; i++) EX_LESS(ex_past[p].value[i].view);
+    EX_LESS(ex_total);
 #undef EX_LESS
 }
 
@@ -232,6 +235,7 @@ static void ex_write(int place, uint64_t value, ex_order order, const ex_view *h
         fresh->view = order & EX_RELEASE ? ex_me->knows : ex_me->said;
         if (handed_on) ex_join(&fresh->view, handed_on);
         fresh->view.from[place] = ex_me->knows.from[place];
+        if (order & EX_TOTAL) ex_total.from[place] = ex_me->knows.from[place];
         ex_forget(place);
     }
     if (ex_wrote) ex_wrote((int)(ex_me - ex_threads), ex_places[place].address, before, value);
@@ -254,13 +258,18 @@ static uint64_t ex_load(const void *address, size_t size, ex_order order) {
     return value;
 }
 
+static inline void ex_load_to(const void *address, size_t size, void *to) {
+    uint64_t value = ex_load(address, size, EX_RELAXED);
+    memcpy(to, &value, size);
+}
+
 static void ex_store(void *address, size_t size, uint64_t value, ex_order order) {
     if (ex_stop(EX_STORE, order, address, size)) ex_write(ex_me->place, value, order, NULL);
     else memcpy(address, &value, size);
 }
 
 /* Read-modify-write: `by` is what to add, put, or combine with. */
-static uint64_t ex_change(ex_kind kind, void *address, size_t size, uint64_t by, ex_order order) {
+static inline uint64_t ex_change(ex_kind kind, void *address, size_t size, uint64_t by, ex_order order) {
     bool explored = ex_stop(kind, order, address, size);
     uint64_t before = explored ? ex_values[ex_me->place] : ex_fetch(address, size);
     uint64_t after = kind == EX_ADD ? before + by : kind == EX_OR ? before | by : kind == EX_AND ? before & by : by;
@@ -276,8 +285,8 @@ static uint64_t ex_change(ex_kind kind, void *address, size_t size, uint64_t by,
     return before;
 }
 
-static bool ex_cas(void *address, size_t size, void *expected, uint64_t desired) {
-    bool explored = ex_stop(EX_CAS, EX_BOTH, address, size);
+static bool ex_cas(void *address, size_t size, void *expected, uint64_t desired, ex_order order, ex_order otherwise) {
+    bool explored = ex_stop(EX_CAS, order, address, size);
     uint64_t before = explored ? ex_values[ex_me->place] : ex_fetch(address, size);
     bool equal = before == ex_fetch(expected, size);
     if (!explored) {
@@ -288,9 +297,9 @@ static bool ex_cas(void *address, size_t size, void *expected, uint64_t desired)
     ex_view last = ex_past[place].value[ex_past[place].count - 1].view;
     if (ex_now->weak) {
         ex_me->knows.from[place] = (uint8_t)(ex_past[place].count - 1);
-        ex_take_up(&last, EX_ACQUIRE);
+        ex_take_up(&last, equal ? order : otherwise);
     }
-    if (equal) ex_write(place, desired, EX_BOTH, &last);
+    if (equal) ex_write(place, desired, order, &last);
     else memcpy(expected, &before, size);
     ex_saw(before);
     return equal;
@@ -299,7 +308,11 @@ static bool ex_cas(void *address, size_t size, void *expected, uint64_t desired)
 static inline void ex_fence(ex_order order) {
     if (!ex_stop(EX_FENCE, order, NULL, 0)) return;
     if (order & EX_ACQUIRE) ex_join(&ex_me->knows, &ex_me->heard);
-    else ex_me->said = ex_me->knows;
+    if (order & EX_TOTAL) {
+        ex_join(&ex_total, &ex_me->knows);
+        ex_me->knows = ex_total;
+    }
+    if (order & EX_RELEASE) ex_me->said = ex_me->knows;
 }
 
 /* An operation begins here: what was read before no longer matters, but for what is `kept` of it. */
@@ -326,6 +339,7 @@ static inline void ex_return(ex_aside aside) {
 typedef struct {
     ex_thread threads[EXPLORER_THREADS];
     uint64_t values[EXPLORER_PLACES];
+    ex_view total;
     int place_count;
     ex_history *past;
     char *stacks[EXPLORER_THREADS], *beside;
@@ -344,6 +358,7 @@ static ex_kept *ex_keep(void) {
     ex_kept *kept = (ex_kept *)(void *)memory;
     memcpy(kept->threads, ex_threads, sizeof ex_threads);
     memcpy(kept->values, ex_values, sizeof ex_values);
+    kept->total = ex_total;
     kept->place_count = ex_place_count;
     char *at = memory + sizeof *kept;
     kept->past = (ex_history *)(void *)at;
@@ -363,6 +378,7 @@ static ex_kept *ex_keep(void) {
 static void ex_go_back(const ex_kept *kept) {
     memcpy(ex_threads, kept->threads, sizeof ex_threads);
     memcpy(ex_values, kept->values, sizeof ex_values);
+    ex_total = kept->total;
     if (ex_now->weak) memcpy(ex_past, kept->past, (size_t)kept->place_count * sizeof(ex_history));
     for (int i = kept->place_count; i < ex_place_count; i++) {
         ex_values[i] = ex_places[i].first; /* found since; places stay known */
@@ -398,6 +414,7 @@ static uint64_t ex_hash(void) {
             hash = ex_mix(ex_mix(hash, (uint64_t)i << 8 | k), ex_past[i].value[k].value);
             hash = ex_hash_view(hash, &ex_past[i].value[k].view);
         }
+    hash = ex_hash_view(hash, &ex_total);
     for (int t = 0; t < ex_now->threads; t++) {
         if (ex_threads[t].done) continue;
         hash = ex_hash_view(hash, &ex_threads[t].knows);
@@ -449,7 +466,9 @@ static __attribute__((noinline)) void ex_step(int thread, int choice) {
 static int ex_choices(int thread) {
     const ex_thread *of = &ex_threads[thread];
     if (!ex_now->weak || of->kind != EX_LOAD) return 1;
-    return (int)ex_past[of->place].count - of->knows.from[of->place];
+    int from = of->knows.from[of->place];
+    if (of->order & EX_TOTAL && ex_total.from[of->place] > from) from = ex_total.from[of->place];
+    return (int)ex_past[of->place].count - from;
 }
 
 static double ex_search(void) {
@@ -502,6 +521,7 @@ static void ex_forget_all(void) {
     memset(ex_threads, 0, sizeof ex_threads);
     memset(ex_past, 0, sizeof ex_past);
     memset(ex_values, 0, sizeof ex_values);
+    memset(&ex_total, 0, sizeof ex_total);
 }
 
 /* Search a plan to the end. The shared words and what is kept beside them are as the plan's threads shall find them. */
@@ -539,10 +559,17 @@ static ex_found ex_explore(const ex_plan *plan) {
 #undef fs_swap_relaxed
 #undef fs_or_relaxed
 #undef fs_or_release
+#undef fs_or_acq_rel
 #undef fs_and_relaxed
 #undef fs_fence_acquire
 #undef fs_fence_release
 #undef fs_cas
+#undef fs_load_seq_cst
+#undef fs_fence_seq_cst
+#undef fs_cas_seq_cst
+#undef fs_load_relaxed_to
+#undef fs_store_relaxed_from
+#undef fs_cas_relaxed_from
 #define EX_AT(p) ((void *)(uintptr_t)(p)), sizeof *(p)
 #define EX_AS(p) (__typeof__(*(p)))
 #define EX_VALUE(p, call) __extension__({ __typeof__(EX_AS(p) 0) ex_got_ = EX_AS(p)(call); ex_got_; })
@@ -554,9 +581,17 @@ static ex_found ex_explore(const ex_plan *plan) {
 #define fs_swap_relaxed(p, v) EX_VALUE(p, ex_change(EX_SWAP, EX_AT(p), (uint64_t)(v), EX_RELAXED))
 #define fs_or_relaxed(p, v) EX_VALUE(p, ex_change(EX_OR, EX_AT(p), (uint64_t)(v), EX_RELAXED))
 #define fs_or_release(p, v) EX_VALUE(p, ex_change(EX_OR, EX_AT(p), (uint64_t)(v), EX_RELEASE))
+#define fs_or_acq_rel(p, v) EX_VALUE(p, ex_change(EX_OR, EX_AT(p), (uint64_t)(v), EX_BOTH))
 #define fs_and_relaxed(p, v) EX_VALUE(p, ex_change(EX_AND, EX_AT(p), (uint64_t)(v), EX_RELAXED))
 #define fs_fence_acquire() ex_fence(EX_ACQUIRE)
 #define fs_fence_release() ex_fence(EX_RELEASE)
-#define fs_cas(p, expected, desired) ex_cas(EX_AT(p), (expected), (uint64_t)(desired))
+#define fs_cas(p, expected, desired) ex_cas(EX_AT(p), (expected), (uint64_t)(desired), EX_BOTH, EX_ACQUIRE)
+#define fs_load_seq_cst(p) (EX_AS(p) ex_load(EX_AT(p), EX_SEQ_CST))
+#define fs_fence_seq_cst() ex_fence(EX_SEQ_CST)
+#define fs_cas_seq_cst(p, expected, desired) ex_cas(EX_AT(p), (expected), (uint64_t)(desired), EX_SEQ_CST, EX_RELAXED)
+#define fs_load_relaxed_to(p, to) ex_load_to(EX_AT(p), (to))
+#define fs_store_relaxed_from(p, from) ex_store(EX_AT(p), ex_fetch((from), sizeof *(p)), EX_RELAXED)
+#define fs_cas_relaxed_from(p, expected, from) \
+    ex_cas(EX_AT(p), (expected), ex_fetch((from), sizeof *(p)), EX_RELAXED, EX_RELAXED)
 
 #endif

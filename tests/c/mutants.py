@@ -4,30 +4,25 @@
     python tests/c/mutants.py --all              # every mutant
     python tests/c/mutants.py --file breaker.c --kind order --all
 
-A mutant that no test kills is a survivor: it is printed with its place. Those listed in mutants_equivalent.txt change
-nothing that anybody can see, and are told apart. The tests run from the fastest on, the explorers last, each with a timeout
-(a mutant that hangs is killed too).
+Those listed in mutants_equivalent.txt change nothing that anybody can see. What else may be asked for is in
+tests/mutation.py. The tests run from the fastest on, the explorers last, each with a timeout (a mutant that hangs is killed
+too). What a weaker order lets through is looked for by the explorers' deepest searches too, and by a sanitizer of threads.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import random
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-SEED = 20260101
-KINDS = ["operator", "constant", "order", "atomic", "removed"]
-MOST = 4.0  # percent that may go unnoticed
+sys.path.insert(0, str(ROOT))
+
+from tests import mutation  # noqa: E402  # it is in the folder above this script's
 
 RULES = ["breaker_table", "breaker_rules", "breaker", "breaker_calls", "breaker_walk", "breaker_capacity"]
 TESTS = {  # what changes, and the tests that should notice: the likeliest first. "many": built for many writers
@@ -37,25 +32,45 @@ TESTS = {  # what changes, and the tests that should notice: the likeliest first
     "window.h": ["window", "breaker_rules", "window_explored"],
     "recorder.c": ["recorder", "recorder_explored"],
     "recorder.h": ["recorder", "recorder_explored"],
-    "histogram.c": ["histogram", "histogram many", "breaker_rules", "histogram_threads many"],
-    "histogram.h": ["histogram", "histogram many", "window", "breaker_rules", "histogram_threads many"],
+    "histogram.c": ["histogram", "histogram many", "breaker_rules", "histogram_threads many", "histogram_explored"],
+    "histogram.h": [
+        "histogram",
+        "histogram many",
+        "window",
+        "breaker_rules",
+        "histogram_threads many",
+        "histogram_explored",
+    ],
     "arena.c": ["arena", "arena many"],
-    "clock.c": ["clock", "limiter"],
+    "clock.c": ["clock", "limiter", "clock_explored"],
     "clock.h": ["clock", "limiter"],
     "rng.c": ["rng"],
     "rng.h": ["rng", "degraded"],
     "backoff.c": ["backoff"],
     "backoff.h": ["backoff"],
-    "degraded.h": ["degraded", "degraded many", "throttle", "breaker_capacity"],
+    "degraded.h": ["degraded", "degraded many", "throttle", "breaker_capacity", "load_explored"],
     "wheel.h": ["wheel"],
-    "budget.c": ["budget", "budget many"],
+    "budget.c": ["budget", "budget many", "budget_explored"],
     "budget.h": ["budget"],
-    "limiter.c": ["limiter", "limiter many", "load"],
-    "limiter.h": ["limiter", "limiter many", "load"],
-    "bulkhead.h": ["bulkhead", "bulkhead many", "load"],
-    "throttle.c": ["throttle", "load"],
-    "load.c": ["load", "load many"],
-    "load.h": ["load", "load many"],
+    "limiter.c": ["limiter", "limiter many", "load", "load_explored"],
+    "limiter.h": ["limiter", "limiter many", "load", "load_explored"],
+    "bulkhead.h": ["bulkhead", "bulkhead many", "load", "load_explored"],
+    "throttle.c": ["throttle", "load", "load_explored"],
+    "load.c": ["load", "load many", "load_explored"],
+    "load.h": ["load", "load many", "load_explored"],
+}
+ORDERED = {  # besides, for weaker orders. "race": under a sanitizer of threads; "deep": all that an explorer can search
+    "breaker.c": ["published race", "breaker_explored deep"],
+    "breaker.h": ["published race", "breaker_explored deep"],
+    "window.c": ["window_explored deep"],
+    "recorder.c": ["published race"],
+    "recorder.h": ["published race"],
+    "histogram.c": ["published race"],
+    "histogram.h": ["published race"],
+    "arena.c": ["published race", "arena race"],
+    "load.c": ["load_explored deep"],
+    "load.h": ["load_explored deep"],
+    "bulkhead.h": ["load_explored deep"],
 }
 INCLUDED = re.compile(r'#include "(?:[./]*csrc/)?(?:failsoft/)?([\w.]+)"')
 
@@ -97,13 +112,15 @@ CHANGES: list[tuple[str, str, str]] = [  # kind, pattern, replacement
     ("order", r"fs_load_acquire\(", "fs_load_relaxed("),
     ("order", r"fs_store_release\(", "fs_store_relaxed("),
     ("order", r"fs_or_release\(", "fs_or_relaxed("),
-    ("order", r"fs_fence_(?:acquire|release)\(\);", ";"),
-    ("atomic", r"fs_cas\(", "fs_cas_torn("),
+    ("order", r"fs_fence_(?:acquire|release|seq_cst)\(\);", ";"),
+    ("order", r"fs_load_seq_cst\(", "fs_load_acquire("),
+    ("order", r"fs_cas_seq_cst\(", "fs_cas("),
+    ("atomic", r"fs_cas(?:_seq_cst)?\(", "fs_cas_torn("),
     ("atomic", r"fs_add_relaxed\(", "fs_add_torn("),
     ("atomic", r"fs_swap_relaxed\(", "fs_swap_torn("),
     (
         "atomic",
-        r"__atomic_compare_exchange\(word, .*\)",
+        r"fs_cas_relaxed_from\(word, .*\)",
         "(load(word) == *expected ? store(word, value), true : (*expected = load(word), false))",
     ),
     ("atomic", r"fs_or_re\w+\(", "fs_or_torn("),
@@ -118,6 +135,10 @@ class Mutant(NamedTuple):
     column: int
     kind: str
     text: str  # the line as changed
+
+    @property
+    def name(self) -> str:
+        return f"{self.file} {self.kind} {' '.join(self.text.split())}"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.kind}: {self.text.strip()}"
@@ -148,20 +169,6 @@ def mutants_of(file: str) -> list[Mutant]:
     return found
 
 
-def sample(mutants: list[Mutant], size: int) -> list[Mutant]:
-    """The same ones each time: of each file its part, one of each kind first."""
-    files: dict[str, list[Mutant]] = {}
-    for mutant in mutants:
-        files.setdefault(mutant.file, []).append(mutant)
-    chosen = []
-    for file, found in files.items():
-        shuffled = random.Random(f"{SEED} {file}").sample(found, len(found))
-        firsts = list({mutant.kind: mutant for mutant in reversed(shuffled)}.values())
-        rest = [mutant for mutant in shuffled if mutant not in firsts]
-        chosen += (firsts + rest)[: max(len(firsts), round(size * len(found) / len(mutants)))]
-    return chosen
-
-
 class Bench:
     """The sources and tests as they are, built once: a mutant needs only what it changes built again."""
 
@@ -182,29 +189,29 @@ class Bench:
         return self.all[name]
 
     def build(self, tests: list[str], jobs: int) -> None:
-        many = {"many" in test or "explored" in test for test in tests}
-        units = [(source, kind) for source in self.core for kind in many]
-        units += [(f"test_{test.split()[0]}.c", "many" in test or "explored" in test) for test in tests]
+        builds = {build_of(test) for test in tests}
+        units = {(source, build) for source in self.core for build in builds}
+        units |= {(f"test_{test.split()[0]}.c", build_of(test)) for test in tests}
         with ThreadPoolExecutor(jobs) as pool:
-            for _ in pool.map(lambda unit: compiled(self.at, *unit, self.at / "objects"), units):
+            for _ in pool.map(lambda unit: compiled(self.at, *unit, self.at / "objects"), sorted(units)):
                 pass
-            for archive in many:
-                objects = [str(self.at / "objects" / object_name(source, archive)) for source in self.core]
-                subprocess.run(["ar", "rc", str(self.at / f"core{int(archive)}.a"), *objects], check=True)
+            for build in builds:
+                objects = [str(self.at / "objects" / object_name(source, build)) for source in self.core]
+                subprocess.run(["ar", "rc", str(self.at / f"core_{build}.a"), *objects], check=True)
             for test, parts in zip(tests, pool.map(self.linked, tests), strict=True):
                 self.parts[test] = parts
         for test in tests:
-            if not passes(self.at / program_name(test)):
+            if not test.endswith("deep") and not passes(self.at / program_name(test), test):
                 raise SystemExit(f"{test} fails as it is")
 
     def linked(self, test: str) -> list[str]:
-        many = "many" in test or "explored" in test
-        unit = self.at / "objects" / object_name(f"test_{test.split()[0]}.c", many)
-        command = ["cc", str(unit), str(self.at / f"core{int(many)}.a"), "-lm", "-lpthread", "-Wl,-M"]
+        build = build_of(test)
+        unit = self.at / "objects" / object_name(f"test_{test.split()[0]}.c", build)
+        command = ["cc", *LINKED[build], str(unit), str(self.at / f"core_{build}.a"), "-lm", "-lpthread", "-Wl,-M"]
         told = subprocess.run(
             [*command, "-o", program_name(test)], cwd=self.at, capture_output=True, text=True, check=True
         )
-        return [source for source in self.core if f"({object_name(source, many)})" in told.stdout]
+        return [source for source in self.core if f"({object_name(source, build)})" in told.stdout]
 
 
 def copy_sources(at: Path) -> None:
@@ -216,26 +223,36 @@ def copy_sources(at: Path) -> None:
     (at / "objects").mkdir()
 
 
-def object_name(source: str, many: bool) -> str:
-    return f"{Path(source).stem}{'_many' if many else ''}.o"
+def build_of(test: str) -> str:
+    if test.endswith("race"):
+        return "race"
+    return "many" if "many" in test or "explored" in test else "one"
+
+
+LINKED = {"one": [], "many": [], "race": ["-fsanitize=thread"]}
+
+
+def object_name(source: str, build: str) -> str:
+    return f"{Path(source).stem}_{build}.o"
 
 
 def program_name(test: str) -> str:
     return f"test_{test.replace(' ', '_')}"
 
 
-def compiled(at: Path, source: str, many: bool, into: Path) -> Path:
+def compiled(at: Path, source: str, build: str, into: Path) -> Path:
     place = at / ("tests/c" if source.startswith("test_") else "csrc") / source
-    made = into / object_name(source, many)
+    made = into / object_name(source, build)
     # Who writes beyond an array is caught where he does it, as by the sanitizers.
     bounded = ["-O0", "-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"]
     command = [
         "cc",
         "-std=c11",
-        *(["-O1"] if "explored" in source else bounded),
+        *(["-O1"] if "explored" in source or build == "race" else bounded),
+        *LINKED[build],
         "-w",
         f"-I{at / 'csrc/include'}",
-        f"-DFS_MANY_WRITERS={int(many)}",
+        f"-DFS_MANY_WRITERS={int(build != 'one')}",
         "-c",
     ]
     if subprocess.run([*command, str(place), "-o", str(made)], capture_output=True, check=False).returncode:
@@ -243,11 +260,12 @@ def compiled(at: Path, source: str, many: bool, into: Path) -> Path:
     return made
 
 
-def passes(program: Path) -> bool:
+def passes(program: Path, test: str) -> bool:
     """Within so many seconds of the processor, however many others want it; what sleeps is given longer."""
-    seconds = 60 if "explored" in program.name else 20
+    seconds = 300 if test.endswith("deep") else 60 if "explored" in test else 20
     try:
-        command = ["sh", "-c", f"ulimit -t {seconds}; ulimit -c 0; exec {program}"]
+        deep = "deep" if test.endswith("deep") else ""
+        command = ["sh", "-c", f"ulimit -t {seconds}; ulimit -c 0; exec {program} {deep}"]
         return subprocess.run(command, timeout=10 * seconds, capture_output=True, check=False).returncode == 0
     except subprocess.TimeoutExpired:
         return False
@@ -260,21 +278,21 @@ class Shop:
         self.at, self.bench = at, bench
         copy_sources(at)
 
-    def passes(self, test: str, file: str, made: dict[tuple[str, bool], Path]) -> bool:
-        many = "many" in test or "explored" in test
+    def passes(self, test: str, file: str, made: dict[tuple[str, str], Path]) -> bool:
+        build = build_of(test)
         objects = []
         for source in (f"test_{test.split()[0]}.c", *self.bench.parts[test]):
             if file not in self.bench.includes(source):
-                objects.append(self.bench.at / "objects" / object_name(source, many))
+                objects.append(self.bench.at / "objects" / object_name(source, build))
                 continue
-            if (source, many) not in made:
-                made[source, many] = compiled(self.at, source, many, self.at / "objects")
-            objects.append(made[source, many])
+            if (source, build) not in made:
+                made[source, build] = compiled(self.at, source, build, self.at / "objects")
+            objects.append(made[source, build])
         program = self.at / program_name(test)
-        command = ["cc", *map(str, objects), "-lm", "-lpthread", "-o", str(program)]
+        command = ["cc", *LINKED[build], *map(str, objects), "-lm", "-lpthread", "-o", str(program)]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             raise SyntaxError(test)
-        return passes(program)
+        return passes(program, test)
 
     def killer(self, mutant: Mutant) -> str | None:
         place = self.at / path_of(mutant.file)
@@ -282,72 +300,28 @@ class Shop:
         lines = before.splitlines()
         lines[mutant.line - 1] = mutant.text
         place.write_text("\n".join(lines) + "\n")
-        made: dict[tuple[str, bool], Path] = {}
+        made: dict[tuple[str, str], Path] = {}
         try:
             tests = TESTS[mutant.file]
             if mutant.kind in ("order", "atomic"):
-                tests = tests[::-1]
+                tests = [*tests[::-1], *(ORDERED.get(mutant.file, ()) if mutant.kind == "order" else ())]
             return next((test for test in tests if not self.passes(test, mutant.file, made)), None)
         except SyntaxError:
-            return "compiler"
+            return mutation.NOT_BUILT
         finally:
             place.write_text(before)
 
 
-def main() -> int:
-    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--all", action="store_true")
-    asked.add_argument("--file", choices=TESTS, action="append")
-    asked.add_argument("--kind", choices=KINDS, action="append")
-    asked.add_argument("--sample", type=int, default=190)
-    asked.add_argument("--only", metavar="FILE:LINE", action="append", help="of the sample, those of this line")
-    asked.add_argument("--jobs", type=int, default=2)
-    args = asked.parse_args()
-    mutants = [mutant for file in TESTS for mutant in mutants_of(file)]
-    if not args.all:
-        mutants = sample(mutants, args.sample)
-    if args.file:
-        mutants = [mutant for mutant in mutants if mutant.file in args.file]
-    if args.kind:
-        mutants = [mutant for mutant in mutants if mutant.kind in args.kind]
-    if args.only:
-        mutants = [mutant for mutant in mutants if f"{mutant.file}:{mutant.line}" in args.only]
-    listed = (Path(__file__).parent / "mutants_equivalent.txt").read_text().splitlines()
-    equivalent = {" ".join(line.split(" -- ")[0].split()) for line in listed if line and line[0] != "#"}
-    caught: Counter[str] = Counter()
-    counts = {"caught": 0, "survived": 0, "equivalent": 0, "not built": 0}
-    tried_of: Counter[str] = Counter()
-    files = {mutant.file for mutant in mutants}
-    with tempfile.TemporaryDirectory() as room, ThreadPoolExecutor(args.jobs) as pool:
-        bench = Bench(Path(room) / "bench")
-        bench.build(sorted({test for file in files for test in TESTS[file]}), args.jobs)
-        shops = [Shop(Path(room) / str(i), bench) for i in range(args.jobs)]
+def shops_of(room: Path, count: int, files: set[str]) -> list[Shop]:
+    bench = Bench(room / "bench")
+    bench.build(sorted({test for file in files for test in (*TESTS[file], *ORDERED.get(file, ()))}), count)
+    return [Shop(room / str(i), bench) for i in range(count)]
 
-        def tried(mutant: Mutant) -> tuple[Mutant, str | None]:
-            shop = shops.pop()
-            try:
-                return mutant, shop.killer(mutant)
-            finally:
-                shops.append(shop)
 
-        for mutant, killer in pool.map(tried, mutants):
-            name = f"{mutant.file} {mutant.kind} {' '.join(mutant.text.split())}"
-            fate = "not built" if killer == "compiler" else "caught" if killer else "survived"
-            if fate == "survived" and name in equivalent:
-                fate = "equivalent"
-            counts[fate] += 1
-            tried_of[mutant.file] += fate in ("caught", "survived")
-            caught[mutant.file] += fate == "caught"
-            if fate == "survived" or os.environ.get("MUTANTS_TOLD"):
-                print(f"{fate}{f' by {killer}' if killer else ''}: {mutant}", flush=True)
-    for file, count in tried_of.items():
-        print(f"{file:12} {caught[file]:3} of {count:3} caught")
-    number = counts["caught"] + counts["survived"]
-    share = 100 * counts["survived"] / number if number else 0.0
-    print(", ".join(f"{count} {fate}" for fate, count in counts.items()))
-    print(f"score: mutants of the core | uncaught, percent | {share:.1f} | {number} mutants, seed {SEED}")
-    return share > MOST
+def equivalent() -> set[str]:
+    lines = (Path(__file__).parent / "mutants_equivalent.txt").read_text().splitlines()
+    return {" ".join(line.split(" -- ")[0].split()) for line in lines if line and line[0] != "#"}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(mutation.run(__doc__, "mutants of the core", TESTS, mutants_of, equivalent(), shops_of, size=190))

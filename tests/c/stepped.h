@@ -21,8 +21,12 @@ static inline void step(void) {
 #undef fs_swap_relaxed
 #undef fs_or_relaxed
 #undef fs_or_release
+#undef fs_or_acq_rel
 #undef fs_and_relaxed
 #undef fs_cas
+#undef fs_cas_seq_cst
+#undef fs_store_relaxed_from
+#undef fs_cas_relaxed_from
 #undef fs_tally_set
 #define fs_store_relaxed(p, v) (step(), __atomic_store_n((p), (v), __ATOMIC_RELAXED))
 #define fs_store_release(p, v) (step(), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
@@ -30,9 +34,15 @@ static inline void step(void) {
 #define fs_swap_relaxed(p, v) (step(), __atomic_exchange_n((p), (v), __ATOMIC_RELAXED))
 #define fs_or_relaxed(p, v) (step(), __atomic_fetch_or((p), (v), __ATOMIC_RELAXED))
 #define fs_or_release(p, v) (step(), __atomic_fetch_or((p), (v), __ATOMIC_RELEASE))
+#define fs_or_acq_rel(p, v) (step(), __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL))
 #define fs_and_relaxed(p, v) (step(), __atomic_fetch_and((p), (v), __ATOMIC_RELAXED))
 #define fs_cas(p, expected, desired) \
     (step(), __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+#define fs_cas_seq_cst(p, expected, desired) \
+    (step(), __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+#define fs_store_relaxed_from(p, from) (step(), __atomic_store((p), (from), __ATOMIC_RELAXED))
+#define fs_cas_relaxed_from(p, expected, from) \
+    (step(), __atomic_compare_exchange((p), (expected), (from), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 #define fs_tally_set(p, v) (step(), (void)(*(p) = (v)))
 
 #endif

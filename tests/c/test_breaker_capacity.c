@@ -189,6 +189,10 @@ static void a_refusal_for_capacity_is_no_permit(void) {
     CHECK_EQ(status(breaker, BACK).probes, 1);
     success(breaker, held, BACK);
     CHECK_EQ(tally(breaker), 1);
+    success(breaker, held, BACK); /* told again, and a slot that nobody holds has no nonce either */
+    CHECK_EQ(tally(breaker), 1);
+    failure(breaker, held, BACK);
+    CHECK_EQ(state(breaker), FS_HALF_OPEN);
     fs_breaker_free(breaker);
 }
 

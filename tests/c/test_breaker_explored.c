@@ -17,7 +17,7 @@ static void noted(const fs_decision *decision);
 #include "breaker_table.h"
 
 typedef enum {
-    END = 0, SUCCEED, FAIL, IGNORE, HANG, TWICE, CLOSE, FORCE, DISABLE, OBSERVE, HALVE, UNLIMIT, TICK, LAPSE, ADOPT,
+    END = 0, SUCCEED, FAIL, IGNORE, HANG, TWICE, CLOSE, FORCE, DISABLE, OBSERVE, HALVE, UNLIMIT, TICK, LAPSE, ADOPT, DISOWN,
 } action;
 
 #define ACTIONS_MOST 6
@@ -42,7 +42,7 @@ static struct {
     uint8_t state[GENERATIONS_MOST];     /* of each generation */
     uint8_t because;
     uint8_t hung;
-    uint8_t adopted;
+    uint8_t adopted, disowned;
     uint8_t halved, unlimited;           /* operators who have said so */
     uint8_t wanted[EXPLORER_THREADS];    /* what an operator forces */
 } past;
@@ -220,6 +220,10 @@ static void act(int thread, action what, uint64_t place) {
         fs_breaker_adopt(under, series_of[thread]);
         past.adopted++;
         return;
+    case DISOWN:
+        fs_breaker_disown(under, &(fs_totals){.calls = 1, .failures = 1, .slow = 1});
+        past.disowned++;
+        return;
     case END: return;
     }
 }
@@ -265,6 +269,8 @@ static void ended(void) {
     uint32_t reporting = 0;
     for (const fs_series *s = first_series(under); s; s = next_series(s)) reporting++;
     EX_CHECK(reporting == past.adopted);
+    const fs_totals *before = &under->before;
+    EX_CHECK(before->calls == past.disowned && before->failures == past.disowned && before->slow == past.disowned);
     bool limited = fs_breaker_gate(under) & FS_GATE_LIMITED;
     EX_CHECK(!limited || (past.halved && under->share == FS_ALL / 2));
     if (past.halved && !past.unlimited) EX_CHECK(limited);
@@ -380,6 +386,7 @@ static const plan plans[] = {
     {"limits amid transitions", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {HALVE}, {SUCCEED}}, 0, SHALLOW},
     {"limits against each other", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{HALVE, SUCCEED}, {UNLIMIT}}, 0, SHALLOW},
     {"three series report to it", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{ADOPT}, {ADOPT}, {ADOPT}}, 0, SHALLOW},
+    {"calls disowned", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{DISOWN}, {DISOWN}}, 0, SHALLOW},
     {"a recovery ramps", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{SUCCEED, SUCCEED}, {TICK, FAIL}}, 0, SHALLOW},
     {"waits grow and start again", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {TICK, SUCCEED}}, 2.0, SHALLOW},
     {"all at once", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{FAIL}, {SUCCEED, FAIL}, {CLOSE}}, 0, DEEP},

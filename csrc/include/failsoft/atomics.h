@@ -35,6 +35,7 @@
 #define fs_swap_relaxed(p, v) __atomic_exchange_n((p), (v), __ATOMIC_RELAXED)
 #define fs_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define fs_or_release(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELEASE)
+#define fs_or_acq_rel(p, v) __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL)
 #define fs_and_relaxed(p, v) __atomic_fetch_and((p), (v), __ATOMIC_RELAXED)
 
 /* Before the second look at a word that says whether what was read in between is whole, and after its first mark. */
@@ -44,6 +45,18 @@
 /* Compare and swap, acquire-release on success; on failure *expected holds what was found. */
 #define fs_cas(p, expected, desired) \
     __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+/* Where one stores here and then looks there, and another there and then here: one of them sees the other. */
+#define fs_load_seq_cst(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define fs_fence_seq_cst() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define fs_cas_seq_cst(p, expected, desired) \
+    __atomic_compare_exchange_n((p), (expected), (desired), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
+
+/* The same for doubles, which go to and come from a variable. */
+#define fs_load_relaxed_to(p, to) __atomic_load((p), (to), __ATOMIC_RELAXED)
+#define fs_store_relaxed_from(p, from) __atomic_store((p), (from), __ATOMIC_RELAXED)
+#define fs_cas_relaxed_from(p, expected, from) \
+    __atomic_compare_exchange((p), (expected), (from), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
 
 /* Counters: locked, or atomic at all, only where several threads of this process may touch one at once. fs_tally_get
  * is for scans of many counters, which the compiler may then do several at a time. */

@@ -38,8 +38,7 @@ static inline bool fs_bulkhead_enter(fs_bulkhead *bulkhead) {
 static inline void fs_bulkhead_leave(fs_bulkhead *bulkhead) {
     uint32_t in_flight = fs_load_relaxed(&bulkhead->in_flight);
 #if FS_MANY_WRITERS
-    while (in_flight && !__atomic_compare_exchange_n(&bulkhead->in_flight, &in_flight, in_flight - 1, true,
-                                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {}
+    while (in_flight && !fs_cas_seq_cst(&bulkhead->in_flight, &in_flight, in_flight - 1)) {}
 #else
     fs_store_relaxed(&bulkhead->in_flight, in_flight - (in_flight != 0));
 #endif

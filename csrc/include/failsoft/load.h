@@ -63,7 +63,7 @@ static inline bool fs_load_enter(fs_load *load, fs_ticks stamp) {
 static inline bool fs_load_leave(fs_load *load) {
     fs_bulkhead_leave(&load->bulkhead);
 #if FS_MANY_WRITERS
-    return FS_UNLIKELY(__atomic_load_n(&load->look, __ATOMIC_SEQ_CST) & FS_LOOK_QUEUED);
+    return FS_UNLIKELY(fs_load_seq_cst(&load->look) & FS_LOOK_QUEUED);
 #else
     return FS_UNLIKELY(fs_load_relaxed(&load->look) & FS_LOOK_QUEUED);
 #endif

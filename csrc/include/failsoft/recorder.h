@@ -74,7 +74,7 @@ static inline bool fs_recorder_again(fs_recorder *recorder, fs_block *owner, con
     if (!span) return false;
     char *entries = (char *)fs_arena_follow(owner, span) + sizeof(fs_block);
     fs_decision *entry = (fs_decision *)(void *)entries + newest % FS_SEGMENT;
-    fs_ns first = fs_load_acquire(&entry->first);
+    fs_ns first = fs_load_relaxed(&entry->first); /* unordered: a whole turn of the ring may come after the look anyway */
     /* Field by field: to read as one word what was just written in pieces would have to wait for it. */
     bool alike = fs_load_relaxed(&entry->generation) == decision->generation &&
                  fs_load_relaxed(&entry->operation) == decision->operation &&
@@ -83,7 +83,7 @@ static inline bool fs_recorder_again(fs_recorder *recorder, fs_block *owner, con
                  fs_load_relaxed(&entry->state) == decision->state && fs_load_relaxed(&entry->detail) == decision->detail;
     if (!alike || first == 0 || first == FS_FOREVER || fs_load_relaxed(&entry->count) >= FS_COUNTED_MOST) return false;
     fs_tally_add(&entry->count, 1);
-    __atomic_store(&entry->number, &decision->number, __ATOMIC_RELAXED);
+    fs_store_relaxed_from(&entry->number, &decision->number);
     fs_store_relaxed(&entry->last, decision->first);
     return true;
 }

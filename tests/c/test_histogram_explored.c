@@ -1,0 +1,127 @@
+/* What a histogram adds to its window, all interleavings: the slices that a full cell turns, and the extremes. */
+#include "explorer.h"
+
+/* A reader that meets a turn gives up after so many looks: which is told apart by its fences. */
+#define FS_READS_MOST 3
+static void fenced(void);
+#undef fs_fence_acquire
+#define fs_fence_acquire() fenced()
+#include "../../csrc/histogram.c"
+#include "../../csrc/window.c"
+
+#include "small_arena.h"
+
+#define START UINT64_C(500000)
+#define THERE UINT64_C(1000)
+
+typedef enum { END = 0, FULL, COUNT, EVER, LOW, HIGH } action;
+
+static fs_histogram *under;
+static const action (*script)[4];
+static struct {
+    uint32_t began, counted;
+    uint64_t low, high;
+    uint8_t looks;
+} past;
+
+static void fenced(void) {
+    if (ex_me) past.looks++;
+    ex_fence(EX_ACQUIRE);
+}
+
+static void reach(uint64_t ns) {
+    fs_histogram_new_extreme(under, ns);
+    if (ns < past.low) past.low = ns;
+    if (ns > past.high) past.high = ns;
+}
+
+static void act(int thread, action what) {
+    fs_totals totals = {0};
+    uint32_t least = ex_now->weak ? 0 : past.counted;
+    switch (what) {
+    case FULL:
+        fs_histogram_cell_full(under);
+        return;
+    case COUNT:
+        past.began++;
+        fs_tally_add(&under->slices.live.calls, 1);
+        past.counted++;
+        return;
+    case EVER:
+        past.looks = 0;
+        fs_slices_ever(&under->slices, &totals);
+        bool whole = past.looks < FS_READS_MOST;
+        past.looks = 0;
+        if (whole) EX_CHECK(totals.calls >= THERE + least && totals.calls <= THERE + past.began);
+        return;
+    case LOW:
+        reach(90 - 10 * (uint64_t)thread);
+        return;
+    case HIGH:
+        reach(110 + 10 * (uint64_t)thread);
+        return;
+    case END:
+        return;
+    }
+}
+
+static void body(int thread) {
+    for (int i = 0; i < 4 && script[thread][i] != END; i++) {
+        if (i) ex_begin((uint64_t)i);
+        act(thread, script[thread][i]);
+    }
+}
+
+static void ended(void) {
+    EX_CHECK(under->low == past.low && under->high == past.high);
+    fs_totals totals = {0};
+    fs_slices_ever(&under->slices, &totals);
+    EX_CHECK(totals.calls == THERE + past.counted && under->slices.turn % 2 == 0);
+}
+
+typedef struct {
+    const char *name;
+    action script[EXPLORER_THREADS][4];
+} plan;
+
+static const plan plans[] = {
+    {"a full cell turns under a reader", {{FULL}, {EVER}}},
+    {"two full cells, calls go on", {{FULL}, {FULL, COUNT}}},
+    {"extremes", {{LOW, HIGH}, {HIGH, LOW}}},
+    {"three extremes", {{HIGH}, {HIGH}, {HIGH}}},
+};
+
+int main(void) {
+    uint64_t states = 0;
+    uint32_t deepest = 0, searched = 0;
+    fs_clock_fake(true);
+    fs_arena *arena = small_arena(1 << 8);
+    if (!arena) return 2;
+    for (size_t i = 0; i < sizeof plans / sizeof plans[0] && !check_failed; i++)
+        for (int weak = 0; weak < 2; weak++) {
+            under = fs_histogram_take(arena, FS_SLICES * FS_NS_PER_SECOND, START);
+            if (!under) return 2;
+            fs_histogram_new_extreme(under, 100);
+            under->slices.live.calls = THERE;
+            memset(&past, 0, sizeof past);
+            past.low = past.high = 100;
+            script = plans[i].script;
+            int threads = 0;
+            while (threads < EXPLORER_THREADS && script[threads][0] != END) threads++;
+            ex_plan search = {
+                .name = plans[i].name, .threads = threads, .body = body, .finally = ended, .shared = &under->slices,
+                .shared_bytes = offsetof(fs_histogram, column) - offsetof(fs_histogram, slices), /* there are no columns */
+                .beside = &past, .beside_bytes = sizeof past, .weak = weak,
+            };
+            ex_found found = ex_explore(&search);
+            printf("%-44s %-6s %9" PRIu64 " states %8" PRIu64 " ends %9.3g schedules %4u deep\n", plans[i].name,
+                   weak ? "weak" : "strict", found.states, found.ends, found.schedules, found.deepest);
+            states += found.states;
+            searched++;
+            if (found.deepest > deepest) deepest = found.deepest;
+            fs_histogram_free(under);
+        }
+    printf("score: all interleavings of the histogram | states | %" PRIu64 " | %u searches, depth %u\n", states, searched, deepest);
+    free(arena);
+    return check_report();
+}

@@ -1,0 +1,83 @@
+/* What one thread makes and another finds: whoever sees the way to it sees all of it. The threads tell each other that it is
+ * there by a relaxed word, which orders nothing, so a sanitizer of threads reports each word that the code does not order. */
+#define _GNU_SOURCE /* pthread_barrier_t */
+#include "failsoft/breaker.h"
+
+#include <pthread.h>
+
+#include "breaker_rig.h"
+
+static uint32_t there;
+static fs_series *series;
+static fs_breaker *breaker;
+static uint64_t seen;
+
+static void *waiting(void *find) {
+    while (!fs_load_relaxed(&there)) {}
+    ((void (*)(void))(uintptr_t)find)();
+    return NULL;
+}
+
+static void find_arena(void) { seen = fs_arena_private()->capacity; }
+static void make_arena(void) { CHECK(fs_arena_private() != NULL); }
+
+static void find_stripe(void) {
+    const fs_histogram *histogram = fs_series_have(series, 0);
+    seen = histogram ? histogram->slices.slice : 0;
+}
+static void make_stripe(void) { CHECK(fs_series_stripe(series, 0) != NULL); }
+
+static void find_series(void) {
+    fs_breaker_status told;
+    fs_breaker_read(breaker, START, &told);
+    seen = told.totals.calls + 1;
+}
+static void make_series(void) {
+    fs_series *fresh = fs_series_take(arena, SECOND, START);
+    if (!CHECK(fresh != NULL)) return;
+    fs_breaker_adopt(breaker, fresh);
+}
+
+static void find_decision(void) {
+    static fs_decision found[FS_DECISIONS];
+    fs_recorder_read(&breaker->recorder, &breaker->block, found);
+    seen = found[0].first;
+}
+static void make_decision(void) {
+    fs_decision decision = {.first = START, .kind = FS_HEALTH};
+    fs_breaker_note(breaker, &decision);
+}
+
+static void find_alike(void) {
+    fs_decision decision = {.first = START, .kind = FS_HEALTH, .generation = 1};
+    seen = fs_recorder_again(&breaker->recorder, &breaker->block, &decision);
+}
+
+static void made_here_and_found_there(void (*make)(void), void (*find)(void)) {
+    seen = 0;
+    fs_store_relaxed(&there, 0);
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, waiting, (void *)(uintptr_t)find) == 0);
+    make();
+    fs_store_relaxed(&there, 1);
+    pthread_join(other, NULL);
+    CHECK(seen != 0);
+}
+
+int main(void) {
+    rig_setup();
+    breaker = made(plain());
+    /* Lines that were used before: what is in them is emptied by whoever takes them. */
+    fs_series *before = fs_series_take(arena, SECOND, START);
+    CHECK(fs_series_stripe(before, 0) != NULL);
+    fs_series_free(before);
+    series = fs_series_take(arena, SECOND, START);
+    made_here_and_found_there(make_arena, find_arena);
+    made_here_and_found_there(make_stripe, find_stripe);
+    made_here_and_found_there(make_series, find_series);
+    made_here_and_found_there(make_decision, find_decision);
+    fs_breaker_free(breaker); /* its entries are the next one's */
+    breaker = made(plain());
+    made_here_and_found_there(make_decision, find_alike);
+    return rig_report();
+}
