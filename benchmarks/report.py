@@ -33,6 +33,7 @@ SUITES = (
     "bench_call",
     "bench_await",
     "bench_streams",
+    "bench_export",
     "bench_configured",
     "bench_deadlines",
     "bench_histogram",

@@ -465,3 +465,40 @@ fs_status fs_series_merge(fs_series *series, fs_series *other) {
     }
     return FS_OK;
 }
+
+static uint64_t counts_below(const fs_series *series, fs_span_of_time span, const uint64_t *bounds, size_t count,
+                             uint64_t *below) {
+    uint64_t cells[FS_CELLS], passed = 0;
+    size_t i = 0;
+    for (uint32_t octave = 0; octave < FS_OCTAVES; octave++) {
+        bool seen = false;
+        FOR_EACH_STRIPE(series, histogram) seen |= column_of(histogram, octave) != NULL;
+        if (seen) octave_cells(series, span, octave, cells);
+        uint32_t cell = 0, next = (octave + 1) * FS_CELLS;
+        for (; i < count; i++) {
+            uint32_t last = fs_histogram_index(bounds[i] < FS_VALUE_MOST ? bounds[i] : FS_VALUE_MOST);
+            if (last >= next) break;
+            for (; seen && cell <= fs_histogram_cell(last); cell++) passed += cells[cell];
+            below[i] = passed;
+        }
+        for (; seen && cell < FS_CELLS; cell++) passed += cells[cell];
+    }
+    return passed;
+}
+
+uint64_t fs_series_counts_below(fs_series *series, fs_span_of_time span, const uint64_t *bounds, size_t count,
+                                uint64_t *below, fs_totals *totals) {
+    turn_all(series);
+    uint64_t before, after, n = 0;
+    for (int i = 0; i < READS_MOST; i++) {
+        bool rest = at_rest(series, &before);
+        *totals = (fs_totals){0};
+        if (span == FS_RECENT)
+            fs_series_recent(series, fs_now(), totals);
+        else
+            fs_series_ever(series, totals);
+        n = counts_below(series, span, bounds, count, below);
+        if (rest && at_rest(series, &after) && before == after) break;
+    }
+    return n;
+}

@@ -148,6 +148,7 @@ fs_status fs_series_observe(fs_series *into, const fs_series *from, const fs_str
         fs_histogram_new_extreme(target, low);
         fs_histogram_new_extreme(target, high);
     }
+    if (from->began < into->began) into->began = from->began;
     for (uint32_t event = 0; event < FS_EVENTS; event++) into->events[event] += fs_load_relaxed(&from->events[event]);
     return FS_OK;
 }

@@ -93,6 +93,7 @@ _LATER = {
     "chaos_plans": ("Chaos", "chaos"),
     "config_files": ("load_config",),
     "enforcement": ("AbandonedCall",),
+    "export": (),
     "fallback_sets": (
         "ai_fallbacks", "cache_fallbacks", "database_fallbacks", "external_api_fallbacks", "market_data_fallbacks",
     ),

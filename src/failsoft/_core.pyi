@@ -60,6 +60,15 @@ class LatencyView:
         """The greatest in seconds; exact since the start, within 0.79 % over the window; nan without any."""
     def cells(self) -> list[tuple[int, int]]:
         """(middle in ns, count) of every bucket that holds anything, ascending."""
+    def counts_below(self, bounds_ns: Sequence[int]) -> tuple[tuple[int, ...], int, int]:
+        """(how many values lie at or below each bound, how many there are, what they sum up to in ns), of one moment.
+
+        At most 64 ascending bounds in ns; ValueError else. A bound also counts what lies above it in its own bucket: at
+        most 1.6 % above. On builds without the GIL a call that ends meanwhile may be in one of the numbers alone.
+        """
+    @property
+    def age(self) -> float:
+        """Seconds since the histogram was made."""
     def to_hdr(self) -> Any:
         """A `hdrh.histogram.HdrHistogram` of the same values, in ns. Needs the extra `hdr`; ImportError without."""
     def plot(self, ax: Any = None, label: str | None = None) -> Any:
@@ -89,6 +98,8 @@ class LatencyHistogram(LatencyView):
         """Record a latency in whole nanoseconds. ValueError if negative."""
     def record_many(self, values: Buffer) -> None:
         """Record a contiguous buffer of int64 nanoseconds, like a numpy array. If one is negative, ValueError and none."""
+    def record_repeated(self, ns: int, count: int) -> None:
+        """Record a latency of at most 73 minutes in whole nanoseconds so many times (2**36 at most). ValueError else."""
     def merge(self, other: LatencyHistogram) -> None:
         """Add all that `other` has recorded since its start to what this one has."""
     @property

@@ -127,6 +127,25 @@ cdef class LatencyView:
         fs_series_cells(self.series, self.span, counts)
         return [(fs_histogram_middle(i), counts[i]) for i in range(FS_OCTAVES * FS_CELLS) if counts[i]]
 
+    def counts_below(self, bounds_ns):
+        cdef Py_ssize_t count = len(bounds_ns), i
+        cdef uint64_t bounds[64]
+        cdef uint64_t below[64]
+        cdef uint64_t n
+        cdef fs_totals totals
+        if count > 64:
+            raise ValueError(f"bounds_ns must be at most 64 integers, got {count}")
+        for i in range(count):
+            bounds[i] = bounds_ns[i]
+            if i > 0 and bounds[i] < bounds[i - 1]:
+                raise ValueError(f"bounds_ns must ascend, got {bounds[i]} after {bounds[i - 1]}")
+        n = fs_series_counts_below(self.series, self.span, bounds, <size_t>count, below, &totals)
+        return tuple([below[i] for i in range(count)]), n, totals.sum
+
+    @property
+    def age(self):
+        return <double>(fs_now() - self.series.began) / SECOND
+
     def to_hdr(self):
         try:
             from hdrh.histogram import HdrHistogram
@@ -202,6 +221,21 @@ cdef class LatencyHistogram(LatencyView):
                 raise ValueError("values must be 0 or more, got a negative one")
         finally:
             PyBuffer_Release(&view)
+
+    def record_repeated(self, uint64_t ns, uint64_t count):
+        cdef fs_histogram *histogram = self.stripe()
+        cdef fs_ticks stamp = fs_stamp()
+        cdef uint32_t some
+        if ns > FS_VALUE_MOST:
+            raise ValueError(f"ns must be from 0 to {FS_VALUE_MOST}, got {ns}")
+        if count > 1 << 36:
+            raise ValueError(f"count must be from 0 to {1 << 36}, got {count}")
+        if fs_slices_due(&histogram.slices, stamp):
+            fs_histogram_turn(histogram, fs_now(), stamp)
+        while count:
+            some = <uint32_t>min(count, <uint64_t>(FS_CELL_FULL // 2))
+            fs_histogram_repeat(histogram, ns, some)
+            count -= some
 
     def merge(self, LatencyHistogram other not None):
         if other is self:
@@ -702,6 +736,7 @@ cdef class ArenaReader:
         if fs_member_observe(self.mapping.shared, member, by, of, sum.series, fs_now()) != FS_OK:
             raise MemoryError("failsoft's arena is full")
         sum.series.name = of
+        sum.window = <double>member.window / SECOND
         return sum
 
     def budget(self, size_t place, uint32_t slot):

@@ -86,6 +86,7 @@ cdef extern from "failsoft/histogram.h" nogil:
         fs_slices slices
     ctypedef struct fs_series:
         fs_block block
+        fs_ns began
         uint32_t name
         uint32_t *events
     const uint32_t FS_OCTAVES
@@ -93,6 +94,11 @@ cdef extern from "failsoft/histogram.h" nogil:
     uint64_t fs_histogram_middle(uint32_t index)
     void fs_histogram_record_soon(fs_histogram *histogram, uint64_t ns, fs_ticks stamp)
     void fs_histogram_record(fs_histogram *histogram, uint64_t ns, fs_ticks stamp)
+    const uint64_t FS_VALUE_MOST
+    const uint32_t FS_CELL_FULL
+    bint fs_slices_due(const fs_slices *window, fs_ticks stamp)
+    void fs_histogram_turn(fs_histogram *histogram, fs_ns now, fs_ticks stamp)
+    void fs_histogram_repeat(fs_histogram *histogram, uint64_t ns, uint32_t count)
     bint fs_histogram_record_many(fs_histogram *histogram, const int64_t *ns, size_t count, fs_ticks stamp)
     fs_series *fs_series_take(fs_arena *arena, fs_ns window, fs_ns now)
     void fs_series_free(fs_series *series)
@@ -104,6 +110,8 @@ cdef extern from "failsoft/histogram.h" nogil:
     uint64_t fs_series_clipped(const fs_series *series)
     uint64_t fs_series_quantiles(fs_series *series, fs_span_of_time span, const double *q, size_t count, uint64_t *out)
     uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cells)
+    uint64_t fs_series_counts_below(fs_series *series, fs_span_of_time span, const uint64_t *bounds, size_t count,
+                                    uint64_t *below, fs_totals *totals)
     fs_status fs_series_merge(fs_series *series, fs_series *other)
     size_t fs_series_bytes(const fs_series *series)
     void fs_series_note(fs_series *series, fs_event_kind kind, uint32_t count)

@@ -185,7 +185,7 @@ class SharedIntegration:
     def __init__(self, reader: ArenaReader, place: int, name: str, kind: int, window: float) -> None:
         self._reader = reader
         self._place = place
-        self.name = name
+        self.name = self.family = name
         self.type = TYPES[kind] if kind < len(TYPES) else None
         self.window = window
 

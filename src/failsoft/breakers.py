@@ -159,7 +159,7 @@ class CircuitBreaker(Breaker):
         state, reason, generation, failures, probes, (calls, failed, _slow), retry_after, age, capacity = self.read()
         rate = self._rate(calls, failed)
         return BreakerStatus(
-            CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity
+            CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity, None
         )
 
     def numbers(self) -> dict[str, object]:

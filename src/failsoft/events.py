@@ -193,9 +193,10 @@ Event = (
 Listener = Callable[[Event], object]
 
 _listeners: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
+_witnesses: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
 _queue: deque[Event] = deque()
 _dropped = 0
-_changing = new_lock()  # over _listeners, and the counting of what was dropped
+_changing = new_lock()  # over _listeners and _witnesses, and the counting of what was dropped
 _delivering = threading.Lock()  # a flag that one thread holds; nobody ever waits for it
 
 if TYPE_CHECKING:
@@ -231,6 +232,27 @@ def subscribe(listener: Callable[[Any], object], *kinds: type[Record]) -> Callab
     return unsubscribe
 
 
+def witness(listener: Callable[[Any], object], *kinds: type[Record]) -> Callable[[], None]:
+    """As `subscribe`, but in the thread and the context of the call that an event is about, and before it goes on.
+
+    For rooms that note what happens where it happens, and are quick about it. Of what is said under a lock of ours,
+    `DegradedChange` of operators, a witness hears nothing.
+    """
+    global _witnesses
+    entry = (listener, kinds)
+    with _changing:
+        _witnesses = (*_witnesses, entry)
+        hear_refusals(listening(Refusal))
+
+    def leave() -> None:
+        global _witnesses
+        with _changing:
+            _witnesses = tuple(other for other in _witnesses if other is not entry)
+            hear_refusals(listening(Refusal))
+
+    return leave
+
+
 def dropped() -> int:
     """How many events found the queue full, since the start of the process."""
     return _dropped
@@ -238,11 +260,13 @@ def dropped() -> int:
 
 def listening(kind: type[Record]) -> bool:
     """Whether anybody would hear an event of this kind: if not, it need not be made."""
-    return any(kind in kinds for _, kinds in _listeners)
+    return any(kind in kinds for _, kinds in _listeners) or any(kind in kinds for _, kinds in _witnesses)
 
 
 def publish(event: Event) -> None:
     """Deliver an event, or leave it to the thread that is delivering."""
+    if _witnesses and _tell(event, _witnesses):
+        _interrupt()
     line_up(event)
     deliver()
 
@@ -250,7 +274,7 @@ def publish(event: Event) -> None:
 def line_up(event: Event) -> None:
     """Put an event into the queue, for `deliver`. No listener runs: under a lock of ours this will do."""
     global _dropped
-    if not listening(type(event)):
+    if not any(type(event) in kinds for _, kinds in _listeners):
         return
     if len(_queue) >= QUEUE_MOST:
         with _changing:
@@ -267,26 +291,35 @@ def deliver() -> None:
         if interrupted is None:
             return
         if interrupted:
-            from _thread import interrupt_main
-
-            interrupt_main()
+            _interrupt()
 
 
 def _deliver() -> bool:
     """Call the listeners. Whether one was interrupted: the others are told all the same."""
     interrupted = False
     while _queue:
-        event = _queue.popleft()
-        for listener, kinds in _listeners:
-            if type(event) not in kinds:
-                continue
-            try:
-                listener(event)
-            except KeyboardInterrupt:
-                interrupted = True
-            except BaseException:
-                complain("a listener raised on %s", shown(repr, event))
+        interrupted |= _tell(_queue.popleft(), _listeners)
     return interrupted
+
+
+def _tell(event: Event, whom: tuple[tuple[Listener, tuple[type[Record], ...]], ...]) -> bool:
+    interrupted = False
+    for listener, kinds in whom:
+        if type(event) not in kinds:
+            continue
+        try:
+            listener(event)
+        except KeyboardInterrupt:
+            interrupted = True
+        except BaseException:
+            complain("a listener raised on %s", shown(repr, event))
+    return interrupted
+
+
+def _interrupt() -> None:
+    from _thread import interrupt_main
+
+    interrupt_main()
 
 
 def _begin_anew() -> None:

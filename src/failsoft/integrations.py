@@ -450,6 +450,8 @@ class Integration:
     @property
     def shards(self) -> dict[Hashable, Integration]:
         """The integrations of the keys seen by `guard(key=...)` and not forgotten since."""
+        if not len(self._shards):
+            return {}
         with self._registry.lock:  # new ones wait so long
             while True:
                 try:

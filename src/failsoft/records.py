@@ -57,6 +57,11 @@ class Record(metaclass=_RecordType):
 
         def __init__(self, *args, **kwargs):
             cls = type(self)
+            if not kwargs and len(args) == len(cls._fields) == cls._positional:  # as readings of many are made
+                for field, value in zip(cls._fields, args, strict=True):
+                    object.__setattr__(self, field, value)
+                self.__post_init__()
+                return
             if len(args) > cls._positional:
                 raise TypeError(f"{cls.__name__} takes {cls._positional} positional arguments, got {len(args)}")
             given = dict(zip(cls._fields, args, strict=False))

@@ -32,7 +32,14 @@ TESTS = {  # what changes, and the tests that should notice: the likeliest first
     "window.h": ["window", "breaker_rules", "window_explored"],
     "recorder.c": ["recorder", "recorder_explored"],
     "recorder.h": ["recorder", "recorder_explored"],
-    "histogram.c": ["histogram", "histogram many", "breaker_rules", "histogram_threads many", "histogram_explored"],
+    "histogram.c": [
+        "histogram",
+        "histogram_below",
+        "histogram many",
+        "breaker_rules",
+        "histogram_threads many",
+        "histogram_explored",
+    ],
     "histogram.h": [
         "histogram",
         "histogram many",

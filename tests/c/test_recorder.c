@@ -187,7 +187,7 @@ static void kinds_have_their_numbers(void) {
     CHECK_EQ(FS_TRANSITION, 1);
     CHECK_EQ(FS_HEALTH, 8);
     CHECK_EQ(FS_STREAM, 11);
-    CHECK_EQ(FS_DECISION_KINDS, 12);
+    CHECK_EQ(FS_DECISION_KINDS, 13);
 }
 
 static fs_decision *first_place(holder *of) {

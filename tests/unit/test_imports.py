@@ -11,7 +11,8 @@ import failsoft
 
 LATER = (
     "alerts", "arena", "batches", "chaos_plans", "config_files", "config_values", "config_variables", "dedupe", "enforcement",
-    "fallback_sets", "handlers", "health", "hedges", "queues", "report", "sharing", "simulated", "streams", "testing", "wire",
+    "export", "fallback_sets", "handlers", "health", "hedges", "queues", "report", "sharing", "simulated", "streams",
+    "testing", "wire",
 )  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def test_every_name_is_there_and_listed() -> None:
     assert run(code).split() == ["True", "True"]
 
 
-@pytest.mark.parametrize("room", ["alerts", "health", "report", "streams", "wire", "fallback_sets"])
+@pytest.mark.parametrize("room", ["alerts", "export", "health", "report", "streams", "wire", "fallback_sets"])
 def test_such_a_room_is_an_attribute_too(room: str) -> None:
     assert run(f"import failsoft; print(failsoft.{room}.__name__)") == f"failsoft.{room}\n"
 
@@ -45,3 +46,11 @@ def test_what_is_not_there_is_told_as_usual() -> None:
         failsoft.integrations_  # type: ignore[attr-defined]
     with pytest.raises(ImportError, match="cannot import name 'nothing' from 'failsoft'"):
         from failsoft import nothing  # type: ignore[attr-defined]  # noqa: F401
+
+
+@pytest.mark.parametrize("room", ["files", "hdr", "opentelemetry", "prometheus"])
+def test_an_exporter_is_imported_when_it_is_asked_for(room: str) -> None:
+    code = "import sys, failsoft; failsoft.export; before = {*sys.modules}; failsoft.export.%s; print(*({*sys.modules} - before))"
+    loaded = run(code % room).split()
+    assert f"failsoft.export.{room}" in loaded
+    assert not {"prometheus_client", "opentelemetry", "hdrh", "numpy", "asyncio", "logging"} & set(loaded)

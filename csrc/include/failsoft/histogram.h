@@ -268,4 +268,10 @@ uint64_t fs_series_cells(fs_series *series, fs_span_of_time span, uint64_t *cell
 /* Add what `other` has ever seen to what `series` has. FS_NO_MEMORY leaves a part of it added. */
 fs_status fs_series_merge(fs_series *series, fs_series *other);
 
+/* For each of `count` ascending bounds, how many values lie in the cells up to its own, that one included: every value
+ * at or below the bound, and at most 1/64 above it. Answers how many values there are; *totals is what
+ * fs_series_ever or fs_series_recent tells. */
+uint64_t fs_series_counts_below(fs_series *series, fs_span_of_time span, const uint64_t *bounds, size_t count,
+                                uint64_t *below, fs_totals *totals);
+
 #endif

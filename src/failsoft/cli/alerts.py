@@ -7,10 +7,8 @@ import sys
 
 import click
 
-from .commands import failsoft
 
-
-@failsoft.command()
+@click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def check(file: str, as_json: bool) -> None:
@@ -51,3 +49,6 @@ def check(file: str, as_json: bool) -> None:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+COMMANDS = (check,)

@@ -57,3 +57,6 @@ def proxy(listen: str | None, to: str, seed: int | None, seconds: float | None, 
         accepted = between.accepted
         between.close()
     click.echo(f"{accepted} connection{'' if accepted == 1 else 's'}")
+
+
+COMMANDS = (chaos,)

@@ -7,10 +7,8 @@ import importlib
 
 import click
 
-from .commands import failsoft
 
-
-@failsoft.command()
+@click.command()
 @click.argument("file", type=click.Path(dir_okay=False), default="failsoft-report.html")
 @click.option("--arena", required=True, help="The arena that the observed processes share.")
 @click.option("--title", help="What stands at the top; the arena's name by default.")
@@ -37,3 +35,6 @@ def report(file: str, arena: str, title: str | None) -> None:
         except (OSError, ValueError, KeyError) as error:
             raise click.ClickException(f"no report on {arena}: {error}") from error
     click.echo(file)
+
+
+COMMANDS = (report,)
