@@ -160,8 +160,10 @@ static bool publish(fs_breaker *breaker, uint64_t *word, uint64_t from, uint64_t
     return true;
 }
 
+static uint64_t until_of(fs_ns end) { return least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST); }
+
 static bool publish_end(fs_breaker *breaker, uint64_t *word, uint64_t from, fs_ns end) {
-    return publish(breaker, word, from, least(end / FS_US + (end % FS_US != 0), FS_UNTIL_MOST));
+    return publish(breaker, word, from, until_of(end));
 }
 
 /* Say something of a generation in a word that is only shown, unless it tells of a newer one already. */
@@ -186,27 +188,30 @@ static void tell(fs_breaker *breaker, fs_change *change, uint64_t from, uint64_t
     *change = (fs_change){fs_gate_state(from), fs_gate_state(to), because, fs_gate_generation(to), failures};
 }
 
-/* Replace the gate by the next generation in `state`. On failure *gate holds what is there now. */
-static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t count, fs_because because, fs_ns now,
-                   fs_change *change) {
+/* Replace the gate by the next generation in `state`; `end` is that of the wait, 0: as configured. On failure *gate holds
+ * what is there now. */
+static bool become_until(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t count, fs_because because, fs_ns end,
+                         fs_ns now, fs_change *change) {
     uint64_t from = *gate;
     uint32_t generation = fs_gate_generation(from) + 1;
-    bool ramps = because == FS_BECAUSE_RECOVERED && breaker->config.ramp != 0;
+    bool recovered = because == FS_BECAUSE_RECOVERED || (because == FS_BECAUSE_FLEET && state == FS_CLOSED_STATE);
+    bool ramps = recovered && breaker->config.ramp != 0;
     uint64_t flags = (flags_of(from) & ~FS_GATE_RAMPING) | (ramps ? FS_GATE_RAMPING : 0);
     uint64_t to = gate_of(generation, count, flags, state);
     bool afresh = fs_gate_state(from) == FS_CLOSED_STATE;
     uint64_t reopenings = 0;
     if (state == FS_OPEN && !afresh) {
-        /* Another probe that failed may have counted this reopening already. */
+        /* Another probe that failed, or a fleet that opened amid probes, may have counted this reopening already. */
         uint64_t held = fs_load_acquire(&breaker->reopenings); /* likewise */
         bool counted = (held & 0xffff) == (generation & 0xffff);
-        reopenings = (held >> 16) + (because == FS_BECAUSE_PROBE_FAILED && !counted);
+        reopenings = (held >> 16) + ((because == FS_BECAUSE_PROBE_FAILED || because == FS_BECAUSE_FLEET) && !counted);
     }
     bool published = true;
     if (state == FS_OPEN || afresh) /* whoever leaves CLOSED is of the same mind */
         published = publish(breaker, &breaker->reopenings, from, reopenings);
     if (published && state == FS_OPEN)
-        published = publish_end(breaker, &breaker->until, from, fs_ns_add(now, wait_of(breaker, generation, reopenings)));
+        published = publish_end(breaker, &breaker->until, from,
+                                end ? end : fs_ns_add(now, wait_of(breaker, generation, reopenings)));
     if (published && ramps) published = publish_end(breaker, &breaker->ramped, from, fs_ns_add(now, breaker->config.ramp));
     if (!published) {
         *gate = fs_breaker_gate(breaker);
@@ -216,9 +221,14 @@ static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t
     if (state == FS_CLOSED_STATE) restart_windows(breaker, now);
     if (!fs_cas(&breaker->gate, gate, to)) return false;
     if (state == FS_OPEN)
-        say(&breaker->failures, generation, because == FS_BECAUSE_PROBE_FAILED ? fs_breaker_failures(breaker) : count);
+        say(&breaker->failures, generation, afresh ? count : fs_breaker_failures(breaker));
     tell(breaker, change, from, to, because, count, now);
     return true;
+}
+
+static bool become(fs_breaker *breaker, uint64_t *gate, fs_state state, uint32_t count, fs_because because, fs_ns now,
+                   fs_change *change) {
+    return become_until(breaker, gate, state, count, because, 0, now, change);
 }
 
 static uint64_t lease_word(fs_ns expiry, uint32_t nonce) {
@@ -302,6 +312,13 @@ static fs_permit admitted(fs_breaker *breaker, uint64_t gate, fs_ns now, fs_chan
     return share >= FS_ALL || fs_dial_admits(&breaker->dial, share) ? fs_permit_of(gate) : FS_NO_ROOM;
 }
 
+/* Somebody else probes for all. Told of nobody but calls that would have been probes. */
+static bool held_back(fs_breaker *breaker, fs_ns now) {
+    if (now >= fs_load_relaxed(&breaker->held) || now < fs_load_relaxed(&breaker->let)) return false;
+    fs_add_relaxed(&breaker->held_back, 1);
+    return true;
+}
+
 static fs_permit acquire(fs_breaker *breaker, fs_ns reserved, fs_ns now, fs_change *change) {
     uint64_t gate = fs_breaker_gate(breaker);
     for (;;) switch (fs_gate_state(gate)) {
@@ -313,11 +330,13 @@ static fs_permit acquire(fs_breaker *breaker, fs_ns reserved, fs_ns now, fs_chan
             /* One change a call, or the second would be told in place of the first: it has opened again meanwhile. */
             if (change->generation) return 0;
             if (now < fs_ns_add(until_ns(fs_load_acquire(&breaker->until)), reserved)) return 0;
+            if (held_back(breaker, now)) return 0;
             if (become(breaker, &gate, FS_HALF_OPEN, 0, FS_BECAUSE_WAIT_OVER, now, change))
                 gate = fs_breaker_gate(breaker);
             continue;
         case FS_HALF_OPEN: {
             if (reserved && now < fs_ns_add(until_ns(fs_load_acquire(&breaker->until)), reserved)) return 0;
+            if (held_back(breaker, now)) return 0;
             fs_permit permit = take_lease(breaker, gate, now);
             uint64_t after = fs_breaker_gate(breaker);
             if (fs_gate_generation(after) == fs_gate_generation(gate)) return permit;
@@ -456,6 +475,37 @@ void fs_breaker_force(fs_breaker *breaker, fs_state state, fs_ns now, fs_change 
     while (state == FS_CLOSED_STATE || fs_gate_state(gate) != state)
         if (become(breaker, &gate, state, 0, FS_BECAUSE_OPERATOR, now, change)) return;
 }
+
+/* In place: a generation of its own would have its wait in the word while the gate still is of the one before. */
+static void lengthen(fs_breaker *breaker, uint32_t generation, fs_ns end) {
+    uint64_t until = until_of(end), held = fs_load_acquire(&breaker->until);
+    while ((held & 0xffff) == (generation & 0xffff) && held >> 16 < until)
+        if (fs_cas(&breaker->until, &held, until << 16 | (generation & 0xffff))) return;
+}
+
+bool fs_breaker_open_until(fs_breaker *breaker, uint32_t generation, fs_ns end, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    while (fs_gate_generation(gate) == generation && fs_gate_state(gate) <= FS_HALF_OPEN) {
+        if (fs_gate_state(gate) == FS_OPEN) {
+            lengthen(breaker, generation, end);
+            return true;
+        }
+        uint32_t failures = fs_gate_state(gate) == FS_CLOSED_STATE ? fs_gate_count(gate) : 0;
+        if (become_until(breaker, &gate, FS_OPEN, failures, FS_BECAUSE_FLEET, end ? end : 1, now, change)) return true;
+    }
+    return false;
+}
+
+bool fs_breaker_close(fs_breaker *breaker, uint32_t generation, fs_ns now, fs_change *change) {
+    uint64_t gate = fs_breaker_gate(breaker);
+    while (fs_gate_generation(gate) == generation && (fs_gate_state(gate) == FS_OPEN || fs_gate_state(gate) == FS_HALF_OPEN))
+        if (become(breaker, &gate, FS_CLOSED_STATE, 0, FS_BECAUSE_FLEET, now, change)) return true;
+    return false;
+}
+
+void fs_breaker_hold(fs_breaker *breaker, fs_ns held) { fs_store_relaxed(&breaker->held, held); }
+
+void fs_breaker_let(fs_breaker *breaker, fs_ns let) { fs_store_relaxed(&breaker->let, let); }
 
 fs_ns fs_breaker_retry_after(const fs_breaker *breaker, fs_ns now) {
     if (fs_gate_state(fs_breaker_gate(breaker)) != FS_OPEN) return FS_FOREVER;

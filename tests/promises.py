@@ -280,7 +280,24 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
     ),
     "Not there yet": (
         Promise("Processes of one host share a breaker, and any of them may be killed.", missing="not built"),
-        Promise("Hosts share a breaker through Redis or Valkey.", missing="not built"),
+        Promise(
+            "Hosts share a breaker through Redis or Valkey, one of them probes for all, and without the store each is as well protected as alone.",
+            (
+                "c:breaker_fleet",
+                f"{CONFORMANCE}fleet.py",
+                "tests/services/test_fleet.py",
+                "tests/services/test_fleet_store.py",
+                "tests/simulation/test_fleet.py",
+            ),
+            (
+                "a fleet",
+                "one host probes",
+                "without the store",
+                "a host that joins",
+                "the store's script",
+                "a call in a fleet",
+            ),
+        ),
         Promise("A dashboard, an exporter and alerts, safe against hostile names.", missing="not built"),
         Promise(
             "C11 orders beyond what x86 shows, by a checker of weak memory.",

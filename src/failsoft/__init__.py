@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         external_api_fallbacks,
         market_data_fallbacks,
     )
+    from .fleets import Fleet, FleetStatus, fleet
     from .health import HealthMonitor
     from .health.default import get_all_integration_health, integration_health_monitor
     from .health.status import HealthStatus
@@ -97,6 +98,7 @@ _LATER = {
     "fallback_sets": (
         "ai_fallbacks", "cache_fallbacks", "database_fallbacks", "external_api_fallbacks", "market_data_fallbacks",
     ),
+    "fleets": ("Fleet", "FleetStatus", "fleet"),
     "health": ("HealthMonitor",),
     "health.default": ("get_all_integration_health", "integration_health_monitor"),
     "health.status": ("HealthStatus",),
@@ -138,6 +140,8 @@ __all__ = [
     "Explanation",
     "Fallback",
     "FallbackType",
+    "Fleet",
+    "FleetStatus",
     "HealthMonitor",
     "HealthStatus",
     "Integration",
@@ -184,6 +188,7 @@ __all__ = [
     "external_api_fallbacks",
     "extract_deadline",
     "fallback_manager",
+    "fleet",
     "get_all_integration_health",
     "get_circuit_breaker_status",
     "get_circuit_breaker_summary",

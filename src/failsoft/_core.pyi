@@ -194,6 +194,19 @@ class Breaker:
         """(state, reason, generation, failures, probes out, (calls, failures, slow), retry after, age, capacity)."""
     def force(self, state: int) -> None:
         """Put it into a state, by its place in STATES."""
+    def open_until(self, generation: int, end: int) -> bool:
+        """Open it until `end`, because a fleet has, if it still is in this generation. Whether it did."""
+    def close_with_fleet(self, generation: int) -> bool:
+        """Close it, because a fleet has, if it still is in this generation. Whether it did."""
+    def hold(self, held: int) -> None:
+        """Let no probe go before `held`, in ns of `now_ns`; 0: hold none back."""
+    def let(self, until: int) -> None:
+        """Let probes go until then, though they are held back; 0: no longer."""
+    @property
+    def held_back(self) -> int:
+        """How many calls `hold` has kept from probing."""
+    def totals(self) -> tuple[int, int, int]:
+        """(calls, failures, slow calls) that its operations have ever counted."""
     def relocate(
         self, config: CircuitBreakerConfig | None = None, ramp: float = 0.0, ramp_from: float = 0.0
     ) -> None:

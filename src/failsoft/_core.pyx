@@ -31,7 +31,7 @@ cdef double SECOND = 1e9  # ns; dividing by it rounds right, multiplying by 1e-9
 STATES = ("CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY")
 REASONS = (
     None, "consecutive_failures", "failure_rate", "slow_rate", "latency", "probe_failed", "wait_over", "recovered",
-    "operator", "ramped",
+    "operator", "ramped", "fleet",
 )
 EVENTS = ("retries", "fallbacks", "deduplicated", "rejected", "timeouts", "ignored", "unrecorded", "hedges")
 
@@ -493,6 +493,42 @@ cdef class Breaker:
         change.generation = 0
         fs_breaker_force(self.block, <fs_state>state, fs_now(), &change)
         self.tell(&change)
+
+    def open_until(self, uint32_t generation, fs_ns end):
+        """Open it until `end`, because a fleet has, if it still is in this generation. Whether it did."""
+        cdef fs_change change
+        change.generation = 0
+        cdef bint done = fs_breaker_open_until(self.block, generation, end, fs_now(), &change)
+        self.tell(&change)
+        return done
+
+    def close_with_fleet(self, uint32_t generation):
+        """Close it, because a fleet has, if it still is in this generation. Whether it did."""
+        cdef fs_change change
+        change.generation = 0
+        cdef bint done = fs_breaker_close(self.block, generation, fs_now(), &change)
+        self.tell(&change)
+        return done
+
+    def hold(self, fs_ns held):
+        """Let no probe go before `held`; 0: hold none back."""
+        fs_breaker_hold(self.block, held)
+
+    def let(self, fs_ns until):
+        """Let probes go until then, though they are held back; 0: no longer."""
+        fs_breaker_let(self.block, until)
+
+    @property
+    def held_back(self):
+        """How many calls `hold` has kept from probing."""
+        return fs_breaker_held_back(self.block)
+
+    def totals(self):
+        """(calls, failures, slow calls) that its operations have ever counted."""
+        cdef fs_totals totals = fs_totals(0, 0, 0, 0)
+        for operation in self.adopted:
+            fs_series_ever((<Operation>operation).series, &totals)
+        return totals.calls, totals.failures, totals.slow
 
     def relocate(self, config=None, double ramp=0.0, double ramp_from=0.0):
         """Move the breaker to another block of the arena, under whatever guards look at it; there `config` holds."""

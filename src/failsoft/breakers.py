@@ -82,7 +82,8 @@ def _publish(
     before, after, now = CircuitState(previous), CircuitState(state), time.time()
     if before != after:  # a reset of a closed breaker is fresh counts, but no transition
         events.publish(events.Transition(breaker.name, before, after, generation, reason, failures, now))
-    ramped, breaker.ramping = breaker.ramping, reason == "recovered" and breaker.ramps
+    recovered = after is CircuitState.CLOSED and reason in ("recovered", "fleet")
+    ramped, breaker.ramping = breaker.ramping, recovered and breaker.ramps
     if not events.listening(events.DegradedChange):
         return
     share = breaker.capacity  # what the limits leave, whatever the state

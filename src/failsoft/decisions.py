@@ -155,6 +155,7 @@ _WHY = {
     "recovered": "the probes succeeded",
     "operator": "an operator said so",
     "ramped": "recovered, all the way",
+    "fleet": "the fleet says so",
 }
 """What each of REASONS means."""
 

@@ -171,10 +171,20 @@ class ChaosInjected(Record):
     timestamp: float
 
 
+class FleetChange(Record):
+    """A fleet's state began or ceased to be shared: of one integration, or (None) of all. `reason` is why it ceased."""
+
+    namespace: str
+    integration: str | None
+    shared: bool
+    reason: str | None
+    timestamp: float
+
+
 KINDS = (
     Transition, Refusal, Retry, FallbackUsed, DegradedChange, HealthChange,
     StreamLost, StreamReconnected, StreamStale, StreamGap, StreamDisorder,
-    ChaosInjected,
+    ChaosInjected, FleetChange,
 )  # fmt: skip
 Event = (
     Transition
@@ -189,6 +199,7 @@ Event = (
     | StreamGap
     | StreamDisorder
     | ChaosInjected
+    | FleetChange
 )
 Listener = Callable[[Event], object]
 

@@ -8,8 +8,9 @@
  *          when       ALWAYS; WAITING, WAIT_OVER: the wait of an open breaker; FREE, TAKEN: is there a lease; BELOW, ENOUGH:
  *                     would this outcome be the one that a threshold asks for
  *          answer     GO, PROBE, REFUSE to a call; ZERO (count = 0), UP (count + 1), DROP (nothing) to an outcome
- *          Not in it: an operator goes from each state to each other, and from CLOSED to CLOSED; an outcome of another
- *          generation changes nothing in any state.
+ *          Not in it: an operator goes from each state to each other, and from CLOSED to CLOSED; a fleet goes from CLOSED
+ *          and HALF_OPEN to OPEN, and from OPEN and HALF_OPEN to CLOSED; an outcome of another generation changes nothing in
+ *          any state.
  * Units:   none.   Threads: none.   Errors:  none.
  */
 #ifndef FAILSOFT_BREAKER_TABLE_H
@@ -39,7 +40,7 @@
     ROW(METRICS_ONLY, SUCCESS, ALWAYS,    ZERO,   METRICS_ONLY, NOTHING)               \
     ROW(METRICS_ONLY, FAILURE, ALWAYS,    UP,     METRICS_ONLY, NOTHING)
 
-typedef enum { ON_ACQUIRE, ON_SUCCESS, ON_FAILURE, ON_IGNORE, ON_OPERATOR, ON_LIMIT } table_event;
+typedef enum { ON_ACQUIRE, ON_SUCCESS, ON_FAILURE, ON_IGNORE, ON_OPERATOR, ON_LIMIT, ON_FLEET } table_event;
 typedef enum { ALWAYS, WAITING, WAIT_OVER, FREE, TAKEN, BELOW, ENOUGH } table_when;
 typedef enum { GO, PROBE, REFUSE, ZERO, UP, DROP } table_answer;
 

@@ -18,6 +18,7 @@ static void noted(const fs_decision *decision);
 
 typedef enum {
     END = 0, SUCCEED, FAIL, IGNORE, HANG, TWICE, CLOSE, FORCE, DISABLE, OBSERVE, HALVE, UNLIMIT, TICK, LAPSE, ADOPT, DISOWN,
+    FOLLOW, RETURN, HOLD,
 } action;
 
 #define ACTIONS_MOST 6
@@ -44,7 +45,8 @@ static struct {
     uint8_t hung;
     uint8_t adopted, disowned;
     uint8_t halved, unlimited;           /* operators who have said so */
-    uint8_t wanted[EXPLORER_THREADS];    /* what an operator forces */
+    uint8_t wanted[EXPLORER_THREADS];    /* what an operator forces, or a fleet */
+    uint32_t looked_at[EXPLORER_THREADS]; /* the generation that a fleet has looked at */
 } past;
 
 static void set_event(int thread, table_event event, fs_permit permit) {
@@ -72,7 +74,7 @@ static void check_gate(int thread, uint64_t before, uint64_t after) {
     EX_CHECK((before & FS_GATE_LIMITED) == (after & FS_GATE_LIMITED)); /* the operator's word */
     if (outcome) EX_CHECK(fs_permit_generation(past.permit[thread]) == generation_then);
     if (generation_now == generation_then) {
-        EX_CHECK(from == to && event != ON_OPERATOR && event != ON_IGNORE);
+        EX_CHECK(from == to && event != ON_OPERATOR && event != ON_FLEET && event != ON_IGNORE);
         if (event == ON_ACQUIRE) { /* the end of a ramp */
             EX_CHECK(after == (before & ~FS_GATE_RAMPING) && from == FS_CLOSED_STATE);
             return;
@@ -91,6 +93,11 @@ static void check_gate(int thread, uint64_t before, uint64_t after) {
     past.because = FS_BECAUSE_OPERATOR;
     if (event == ON_OPERATOR) {
         EX_CHECK(to == past.wanted[thread] && (from != to || to == FS_CLOSED_STATE));
+    } else if (event == ON_FLEET) {
+        EX_CHECK(to == past.wanted[thread] && from <= FS_HALF_OPEN && (to == FS_OPEN ? from != FS_OPEN : from != FS_CLOSED_STATE));
+        EX_CHECK(generation_then == past.looked_at[thread]);
+        past.because = FS_BECAUSE_FLEET;
+        past.reopenings += from == FS_HALF_OPEN;
     } else {
         const table_row *row = table_row_to(from, event, to);
         if (!EX_CHECK(row != NULL && row->because != FS_BECAUSE_NOTHING)) return;
@@ -103,7 +110,8 @@ static void check_gate(int thread, uint64_t before, uint64_t after) {
     if (to == FS_OPEN) past.opened_until = past.now[thread] + settings.reset_timeout;
     if (past.because == FS_BECAUSE_PROBE_FAILED) past.reopenings++;
     if (to == FS_CLOSED_STATE) past.reopenings = 0;
-    bool ramps = past.because == FS_BECAUSE_RECOVERED && settings.ramp;
+    bool recovered = past.because == FS_BECAUSE_RECOVERED || (past.because == FS_BECAUSE_FLEET && to == FS_CLOSED_STATE);
+    bool ramps = recovered && settings.ramp;
     EX_CHECK(((after & FS_GATE_RAMPING) != 0) == ramps);
 }
 
@@ -181,6 +189,25 @@ static void force_to(int thread, fs_state to) {
     set_event(thread, ON_IGNORE, 0);
 }
 
+/* As the fleet says, after a look. It changes the state once, or somebody else has. */
+static void follow_to(int thread, fs_state to) {
+    fs_change change_of = {0};
+    past.now[thread] = past.clock;
+    past.wanted[thread] = (uint8_t)to;
+    uint64_t seen = fs_breaker_gate(under);
+    past.looked_at[thread] = fs_gate_generation(seen);
+    set_event(thread, ON_FLEET, 0);
+    bool done = to == FS_OPEN ? fs_breaker_open_until(under, fs_gate_generation(seen), past.clock + settings.reset_timeout,
+                                                      past.clock, &change_of)
+                              : fs_breaker_close(under, fs_gate_generation(seen), past.clock, &change_of);
+    bool lengthened = done && to == FS_OPEN && fs_gate_state(seen) == FS_OPEN;
+    EX_CHECK(change_of.generation == (done && !lengthened ? fs_gate_generation(seen) + 1 : 0));
+    bool may = fs_gate_state(seen) <= FS_HALF_OPEN && (to == FS_OPEN || fs_gate_state(seen) != FS_CLOSED_STATE);
+    EX_CHECK(done ? may : !may || current() != fs_gate_generation(seen));
+    hear(&change_of);
+    set_event(thread, ON_IGNORE, 0);
+}
+
 static void limit_to(int thread, uint64_t share) {
     set_event(thread, ON_LIMIT, 0);
     fs_breaker_limit(under, share);
@@ -216,6 +243,9 @@ static void act(int thread, action what, uint64_t place) {
     case UNLIMIT: limit_to(thread, FS_ALL); return;
     case TICK: past.clock += settings.reset_timeout + LEASE_UNIT; return;
     case LAPSE: past.clock += settings.lease + LEASE_UNIT; return;
+    case FOLLOW: follow_to(thread, FS_OPEN); return;
+    case RETURN: follow_to(thread, FS_CLOSED_STATE); return;
+    case HOLD: fs_breaker_hold(under, past.clock + settings.lease); return;
     case ADOPT:
         fs_breaker_adopt(under, series_of[thread]);
         past.adopted++;
@@ -390,6 +420,12 @@ static const plan plans[] = {
     {"a recovery ramps", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{SUCCEED, SUCCEED}, {TICK, FAIL}}, 0, SHALLOW},
     {"waits grow and start again", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {TICK, SUCCEED}}, 2.0, SHALLOW},
     {"all at once", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{FAIL}, {SUCCEED, FAIL}, {CLOSE}}, 0, DEEP},
+    {"a fleet opens what fails", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {FOLLOW}, {SUCCEED}}, 0, WEAK_IS_DEEP},
+    {"a fleet opens amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{SUCCEED}, {FOLLOW}}, 0, SHALLOW},
+    {"a fleet closes amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{FAIL}, {RETURN}}, 0, SHALLOW},
+    {"a fleet lengthens a wait", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, FAIL}, {FOLLOW}, {SUCCEED}}, 0, WEAK_IS_DEEP},
+    {"an operator and a fleet", FS_OPEN, 1, 1, 1, WAIT, 0, {{DISABLE}, {RETURN}, {FOLLOW}}, 0, WEAK_IS_DEEP},
+    {"a fleet holds the probes back", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, SUCCEED}, {HOLD, RETURN}}, 0, SHALLOW},
     {"closed after an opening", FS_OPEN, 1, 1, 1, 0, 0, {{FAIL, FAIL}, {CLOSE}}, 0, SHALLOW},
 };
 

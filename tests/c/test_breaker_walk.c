@@ -9,7 +9,8 @@ typedef struct {
     fs_breaker_config config;
     fs_state state;
     uint32_t generation, count;
-    fs_ns until, ramp_end, reserved;
+    fs_ns until, ramp_end, reserved, held, let;
+    uint64_t held_back;
     bool ramps;
     uint64_t limit; /* FS_ALL: none */
     uint64_t dial;
@@ -44,6 +45,11 @@ static uint64_t model_share(const model *m, fs_ns now) {
 static int model_acquire(model *m, bool checks, fs_ns now) {
     fs_ns reserved = checks ? 0 : m->reserved;
     bool kept = reserved && now < m->until + reserved;
+    bool due = m->state == FS_HALF_OPEN || (m->state == FS_OPEN && now >= m->until);
+    if (due && !kept && now < m->held && now >= m->let) {
+        m->held_back++;
+        return REFUSED;
+    }
     if (m->state == FS_OPEN && now >= m->until && !kept) model_becomes(m, FS_HALF_OPEN, now);
     if (m->state == FS_OPEN || m->state == FS_FORCED_OPEN) return REFUSED;
     if (m->state == FS_HALF_OPEN && kept) return REFUSED;
@@ -150,7 +156,35 @@ static void a_random_walk_agrees_with_the_model(uint64_t seed) {
         } else if (draw >> 52 < 70) {
             m.reserved = draw >> 43 & 1 ? fs_rng_next(&rng) % WAIT : 0;
             fs_breaker_reserve(breaker, m.reserved);
+        } else if (draw >> 52 < 80) {
+            m.held = now + fs_rng_next(&rng) % WAIT;
+            m.let = now + (draw >> 43 & 1 ? fs_rng_next(&rng) % WAIT : 0);
+            fs_breaker_hold(breaker, m.held);
+            fs_breaker_let(breaker, m.let);
+        } else if (draw >> 52 < 100) {
+            fs_ns end = now + fs_rng_next(&rng) % (2 * WAIT);
+            bool may = m.state <= FS_HALF_OPEN && !(draw >> 44 & 1);
+            uint32_t looked_at = m.generation - (uint32_t)(draw >> 44 & 1);
+            change = (fs_change){0};
+            if (draw >> 43 & 1) {
+                CHECK_EQ(fs_breaker_open_until(breaker, looked_at, end, now, &change), may);
+                bool lengthens = may && m.state == FS_OPEN;
+                if (lengthens && m.until < end) m.until = microseconds(end);
+                may = may && !lengthens;
+                if (may) model_becomes(&m, FS_OPEN, now);
+                if (may) m.until = microseconds(end);
+            } else {
+                may = may && m.state != FS_CLOSED_STATE;
+                CHECK_EQ(fs_breaker_close(breaker, looked_at, now, &change), may);
+                if (may) {
+                    model_becomes(&m, FS_CLOSED_STATE, now);
+                    m.ramps = m.config.ramp != 0;
+                    m.ramp_end = microseconds(now + m.config.ramp);
+                }
+            }
+            CHECK_EQ(change.generation != 0, may);
         }
+        CHECK_EQ(breaker->held_back, m.held_back);
         CHECK_EQ(state(breaker), m.state);
         /* In the other states the count means nothing. */
         bool counts = m.state == FS_CLOSED_STATE || m.state == FS_HALF_OPEN || m.state == FS_METRICS_ONLY;

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from failsoft import BreakerStatus, CircuitBreaker, CircuitBreakerConfig, DegradedPolicy
-from failsoft._core import NO_ROOM, REASONS, STATES
+from failsoft._core import NO_ROOM, REASONS, STATES, now_ns
 from failsoft.decisions import CAPACITY, TRANSITION
 from failsoft.testing import FakeClock
 
@@ -92,11 +92,27 @@ class Pair:
         getattr(self.breaker, order)()
         getattr(self.model, order)()
 
+    def follow(self, wait: int | None, late: bool) -> None:
+        """Do as the fleet does, having looked at the breaker now or a generation ago."""
+        seen = self.model.generation - late
+        if wait is None:
+            done = self.breaker.close_with_fleet((self.first_generation + seen) % 2**32)
+            assert done == self.model.close_with_fleet(seen, self.now)
+        else:
+            done = self.breaker.open_until((self.first_generation + seen) % 2**32, now_ns() + wait)
+            assert done == self.model.open_until(seen, self.now + wait)
+
+    def hold(self, held: int, let: int) -> None:
+        self.breaker.let(now_ns() + let)
+        self.breaker.hold(now_ns() + held)
+        self.model.hold(self.now + held, self.now + let)
+
     def compare(self) -> None:
         global compared
         compared += 1
         assert str(self.breaker.state) == self.model.state
         assert self.breaker.capacity == pytest.approx(self.model.share(self.now) / 2**32, abs=1e-9)
+        assert self.breaker.held_back == self.model.held_back
         status_matches(self.breaker.status(), self.model, self.now, self.first_generation)
 
     def compare_records(self) -> None:
@@ -264,6 +280,18 @@ class BreakerMachine(RuleBasedStateMachine):
         self.pair.breaker.reserve(seconds)
         self.pair.model.reserve(seconds)
 
+    @rule(milliseconds=st.sampled_from(PAUSES), late=st.booleans())
+    def follow_the_fleet_open(self, milliseconds: int, late: bool = False) -> None:
+        self.pair.follow(milliseconds * MILLISECOND, late)
+
+    @rule(late=st.booleans())
+    def follow_the_fleet_closed(self, late: bool = False) -> None:
+        self.pair.follow(None, late)
+
+    @rule(held=st.sampled_from(PAUSES), let=st.sampled_from(PAUSES))
+    def hold(self, held: int, let: int) -> None:
+        self.pair.hold(held * MILLISECOND, let * MILLISECOND)
+
     @rule(offset=st.sampled_from(BESIDE), check=st.booleans())
     def probe_at_the_end_of_a_reservation(self, offset: int, check: bool) -> None:
         if self.pair.model.state in (model.State.OPEN, model.State.HALF_OPEN):
@@ -341,6 +369,12 @@ STEPS: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
     *((BreakerMachine.call_at_the_end_of_the_ramp, (offset, 2)) for offset in BESIDE),
     *((BreakerMachine.limit, (capacity,)) for capacity in (*CAPACITIES, 1.0, 1.0)),
     *((BreakerMachine.reserve, (seconds,)) for seconds in RESERVATIONS),
+    *(
+        (BreakerMachine.follow_the_fleet_open, step)
+        for step in itertools.product([0, 600, 7_000], [False, False, True])
+    ),
+    *((BreakerMachine.follow_the_fleet_closed, (late,)) for late in (False, True)),
+    *((BreakerMachine.hold, step) for step in itertools.product([0, 600, 7_000], [0, 0, 99])),
     *((BreakerMachine.probe_at_the_end_of_a_reservation, step) for step in itertools.product(BESIDE, [False, True])),
     *((BreakerMachine.reconfigure, (seed,)) for seed in range(6)),
 ]

@@ -112,6 +112,8 @@ class Breaker:
         self.ramping = False
         self.ramp_end = 0
         self.reserved = 0
+        self.held = self.let = 0
+        self.held_back = 0
         self.changes: list[Change] = []
 
     @property
@@ -129,6 +131,10 @@ class Breaker:
     def admit(self, now: int, check: bool = False) -> Permit | Refusal:
         """Ask to make a call, or the call of a health check, and be told why not."""
         kept = not check and self.reserved > 0 and now < self.until + self.reserved
+        due = self.state is State.HALF_OPEN or (self.state is State.OPEN and now >= self.until)
+        if due and not kept and now < self.held and now >= self.let:
+            self.held_back += 1
+            return Refusal.STATE
         if self.state is State.OPEN and now >= self.until and not kept:
             self.streak = 0
             self._enter(State.HALF_OPEN, "wait_over")
@@ -244,6 +250,33 @@ class Breaker:
     def _trip_if(self, now: int, reason: str | None) -> None:
         if reason is not None:
             self._open(reason, now)
+
+    # The fleet
+
+    def open_until(self, generation: int, end: int) -> bool:
+        """The fleet is open. Only who still is where it was looked at follows."""
+        if generation != self.generation or self.state not in (State.CLOSED, State.OPEN, State.HALF_OPEN):
+            return False
+        if self.state is State.OPEN:  # already; the longer wait holds
+            self.until = max(self.until, rounded_up(end, UNTIL_TICK))
+            return True
+        self.until = rounded_up(end, UNTIL_TICK)
+        self.reopenings += self.state is State.HALF_OPEN
+        self._enter(State.OPEN, "fleet")
+        return True
+
+    def close_with_fleet(self, generation: int, now: int) -> bool:
+        """The fleet has recovered."""
+        if generation != self.generation or self.state not in (State.OPEN, State.HALF_OPEN):
+            return False
+        self._close("fleet")
+        self.ramping = self.ramp.needed()
+        self.ramp_end = rounded_up(now + nanoseconds(self.ramp.length), UNTIL_TICK)
+        return True
+
+    def hold(self, held: int, let: int) -> None:
+        """Somebody else probes until `held`; but until `let` it is this one."""
+        self.held, self.let = held, let
 
     def _open(self, reason: str, now: int) -> None:
         cap = math.inf if self.rules.reset_max is None else self.rules.reset_max

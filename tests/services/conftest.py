@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .servers import Feed, Nats, Postgres, Valkey
+    from .servers import Feed, Nats, Postgres, Redis, Valkey
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +36,24 @@ def _feed_of_the_run() -> Iterator[Feed]:
     servers = pytest.importorskip("tests.services.servers", exc_type=ImportError)
     with servers.Feed() as feed:
         yield feed
+
+
+@pytest.fixture(scope="session")
+def _redis_of_the_run() -> Iterator[Redis]:
+    pytest.importorskip("redis", exc_type=ImportError)
+    servers = pytest.importorskip("tests.services.servers", exc_type=ImportError)
+    try:
+        with servers.Redis() as server:
+            yield server
+    except servers.Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def redis_server(_redis_of_the_run: Redis) -> Redis:
+    """A Redis that answers; a test may do to it what it likes. It is empty after a restart only."""
+    _redis_of_the_run.revive()
+    return _redis_of_the_run
 
 
 @pytest.fixture

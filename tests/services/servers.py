@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from failsoft.testing.ports import HOST, Unavailable
-from failsoft.testing.servers import LIMIT, Nats, Postgres, Server, ServerFailed, Valkey
+from failsoft.testing.servers import LIMIT, Nats, Postgres, Redis, Server, ServerFailed, Valkey
 
-__all__ = ["HOST", "LIMIT", "Feed", "Nats", "Postgres", "Server", "ServerFailed", "Unavailable", "Valkey"]
+__all__ = ["HOST", "LIMIT", "Feed", "Nats", "Postgres", "Redis", "Server", "ServerFailed", "Unavailable", "Valkey"]
 
 
 class Feed(Server):

@@ -1,12 +1,16 @@
-"""The figures of docs/retries.md: `python -m tests.simulation`. Virtual minutes; some real ones where loads are large."""
+"""The figures of docs/retries.md and docs/fleet.md: `python -m tests.simulation [retries|fleet]`.
+
+Virtual minutes; some real ones where loads are large.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from . import scenarios
+from . import fleet, scenarios
 
 DEFAULT = {"share": 0.2, "floor": 10.0, "window": 10.0}
 
@@ -14,11 +18,42 @@ DEFAULT = {"share": 0.2, "floor": 10.0, "window": 10.0}
 ALL: tuple[str, dict[str, Any]] = ("budget and breaker", {})
 
 
-def main() -> None:
-    outages()
-    overloads()
-    crowds()
-    partials()
+def main(which: list[str]) -> None:
+    if not which or "retries" in which:
+        outages()
+        overloads()
+        crowds()
+        partials()
+    if not which or "fleet" in which:
+        fleets()
+
+
+def fleets(hosts: int = 1_000, seeds: tuple[int, ...] = (1, 2)) -> None:
+    every = f"{hosts:,} hosts, a round each {fleet.INTERVAL * 1e3:.0f} ms, seeds {', '.join(map(str, seeds))}"
+    print(f"A fleet of {every}; {fleet.CONFIG.half_open_max_calls} probes allowed at a time:")
+    for words, scenario, options in (
+        ("outage of 12 s, each alone", fleet.outage, {"following": False}),
+        ("outage of 12 s", fleet.outage, {}),
+        ("the same, among trouble", fleet.storm, {}),
+        ("one sick host", fleet.sick, {}),
+        ("a quarter sick", fleet.sick, {"ill": hosts // 4}),
+    ):
+        found: list[fleet.Found] = [timed(scenario, hosts, seed=seed, **options) for seed in seeds]
+        print(f"  {words:28}", "  ".join(f"{name} {spread(found, name)}" for name in FIGURES))
+
+
+FIGURES = (
+    "opened_after", "healed_after", "let_through", "longest_row", "probes", "over", "alone", "fleet_openings", "lost", "drift",
+)  # fmt: skip
+
+
+def spread(found: list[fleet.Found], name: str) -> str:
+    """The least and the most of all seeds."""
+    values = [value for value in (getattr(one, name) for one in found) if value is not None]
+    if not values:
+        return "-"
+    least, most = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in (min(values), max(values)))
+    return least if least == most else f"{least}..{most}"
 
 
 def outages() -> None:
@@ -94,4 +129,4 @@ def timed(scenario: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

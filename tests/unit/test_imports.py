@@ -11,8 +11,8 @@ import failsoft
 
 LATER = (
     "alerts", "arena", "batches", "chaos_plans", "config_files", "config_values", "config_variables", "dedupe", "enforcement",
-    "export", "fallback_sets", "handlers", "health", "hedges", "queues", "report", "sharing", "simulated", "streams",
-    "testing", "wire",
+    "export", "fallback_sets", "fleets", "handlers", "health", "hedges", "queues", "report", "sharing", "simulated",
+    "streams", "testing", "wire",
 )  # fmt: skip
 
 

