@@ -1,7 +1,8 @@
 """What we make of the errors of others.
 
 Classification asks in this order: the classifiers that the user registered, the tables of the standard library and of
-common clients (`standard.py`, `clients.py`), an HTTP status that the error carries. What can be told from its class
+common clients (`standard.py`, `clients`) and the classifiers that installed packages bring (`plugins.py`), an HTTP
+status that the error carries. What can be told from its class
 alone is told once for each class; so is who has to be asked. A failing call thus pays one look into a dict, without a
 lock.
 """
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from . import clients, standard
+from . import clients, plugins, standard
 from .config import LONGEST, ErrorCategory
 from .errors import REFUSALS, IntegrationError
 from .forks import new_lock
@@ -25,6 +26,8 @@ from .standard import category_of_errno, category_of_status, errno_name, name_of
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
 if TYPE_CHECKING:
     from typing import Any, TypeAlias, TypeVar
+
+    from .standard import Rule
 
     E = TypeVar("E", bound=Exception)
     Ruling: TypeAlias = tuple[tuple[Callable[[Any], ErrorCategory | None], ...], ErrorCategory, bool]
@@ -55,8 +58,6 @@ class _Registration:
         if not known:
             complain("classifier %s failed on %s; it is not heard", shown(self.answer, 200), shown(error, 200))
 
-
-_RULES = {**standard.RULES, **clients.RULES}
 
 _MOST_CLASSES = 256
 """Rulings that are kept: a class made inside a function is a new one each time."""
@@ -166,7 +167,19 @@ def _ruling(cls: type) -> Ruling:
             if isinstance(registration.answer, ErrorCategory):
                 return tuple(asked), registration.answer, True
             asked.append(registration.ask)
-    rule = next((_RULES[name] for name in map(name_of, cls.__mro__) if name in _RULES), None)
+    rule: Rule | None = None
+    heard: set[str] = set()
+    for base in cls.__mro__:
+        name, package = name_of(base), str(base.__module__).partition(".")[0]
+        if package in sys.stdlib_module_names:
+            rule = standard.RULES.get(name)
+        elif clients.knows(package):
+            rule = clients.rules_of(package).get(name)
+        elif package not in heard:
+            heard.add(package)
+            asked.extend(_Registration(each).ask for each in plugins.classifiers_of(package))
+        if rule is not None:
+            break
     if rule is None:
         return tuple(asked), ErrorCategory.UNKNOWN, False
     if not isinstance(rule, ErrorCategory):
@@ -187,12 +200,17 @@ def _category_by_status(error: BaseException) -> ErrorCategory | None:
 def retry_after_of(error: BaseException) -> float | None:
     """Return how many seconds the peer asked us to wait, at most `LONGEST`, or None without a usable hint.
 
-    Read from `.retry_after`, then from the headers of the error or of its `.response`: Retry-After-Ms, then
-    Retry-After in seconds or as an HTTP date. A date is measured from the reply's own Date where it has one,
-    so our clock may be wrong.
+    Read from `.retry_after`, then from gRPC's metadata, then from the headers of the error or of its `.response`:
+    Retry-After-Ms, then Retry-After in seconds or as an HTTP date. A date is measured from the reply's own Date where
+    it has one, so our clock may be wrong.
     """
     if (hint := _seconds(peek(error, "retry_after"))) is not None:
         return hint
+    cause = error.__cause__ if isinstance(error, BaseException) else None
+    if isinstance(cause, IntegrationError):  # an SDK has wrapped a refusal of ours
+        return _seconds(cause.retry_after)
+    if (millis := _pushback(error)) is not None:
+        return millis / 1000
     for source in (error, peek(error, "response")):
         headers = peek(source, "headers")
         if headers is None:
@@ -205,6 +223,17 @@ def retry_after_of(error: BaseException) -> float | None:
         if (until := _epoch(after)) is not None:
             return _seconds(until - (_epoch(_header(headers, "Date")) or time.time()))
     return None
+
+
+def _pushback(error: object) -> float | None:
+    """Milliseconds that a gRPC server asks for in its trailing metadata."""
+    metadata = peek(error, "trailing_metadata")
+    if not callable(metadata):
+        return None
+    try:
+        return _seconds(dict(metadata() or ()).get("grpc-retry-pushback-ms"))
+    except Exception:
+        return None
 
 
 def _header(headers: object, name: str) -> object:
@@ -239,13 +268,20 @@ def _epoch(value: object) -> float | None:
 def never_sent(error: BaseException) -> bool:
     """Say whether the call provably never reached its peer, so that any call may be repeated.
 
-    True for a refused connection, a name that could not be resolved and a refusal of our own gate.
+    True for a refused connection, a name that could not be resolved, a refusal of our own gate, and what clients raise
+    where they had no connection to send on.
     """
     if isinstance(error, (ConnectionRefusedError, *REFUSALS)):
         return True
+    names = [name_of(cls) for cls in type(error).__mro__]
+    if clients.nothing_sent(names):
+        return True
+    inner = clients.wrapped(error, names)
+    if inner is not None:
+        return never_sent(inner)
     if not isinstance(error, OSError):
         return False
     reason = peek(error, "reason")
     if isinstance(reason, BaseException):
         return never_sent(reason)
-    return errno_name(error) == "ECONNREFUSED" or "socket.gaierror" in map(name_of, type(error).__mro__)
+    return errno_name(error) == "ECONNREFUSED" or "socket.gaierror" in names
