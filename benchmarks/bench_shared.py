@@ -53,7 +53,8 @@ class Worker:
 
     def round(self) -> float:
         """Nanoseconds a call."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline())

@@ -114,7 +114,7 @@ def test_what_can_be_heard() -> None:
         subscribe(5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="kinds must be of Transition, Refusal, Retry"):
         subscribe(print, int)  # type: ignore[type-var]
-    assert len(KINDS) == 12
+    assert len(KINDS) == 13
 
 
 def test_limited_calls_are_refusals_too(make: Make, registry: Registry, hear: Callable[..., list[Any]]) -> None:
