@@ -7,7 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
-from tests.services.servers import HOST, Server, Unavailable, _free_port
+from failsoft.testing.ports import HOST, Unavailable, free_port
+from failsoft.testing.servers import Server
 
 __all__ = ["Origin", "Unavailable"]
 
@@ -17,8 +18,8 @@ class Origin(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tls_port = _free_port()
-        self.closed_port = _free_port()  # where nobody listens
+        self.tls_port = free_port()
+        self.closed_port = free_port()  # where nobody listens
 
     def _prepare(self) -> None:
         import trustme
