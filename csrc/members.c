@@ -309,8 +309,10 @@ void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs
     fs_shared *shared = mapping->shared;
     fs_member *member = fs_member_of(breaker);
     fs_totals recent = {0}, ever = {0};
-    seat_totals(shared, member, mapping->slot, fs_load_acquire(&shared->departed), now, &recent, &ever);
-    fs_store_release(&member->seats[mapping->slot], 0);
+    if (mapping->slot < FS_PROCESSES) { /* the child of a fork may have got none: then nobody has seen its counts */
+        seat_totals(shared, member, mapping->slot, fs_load_acquire(&shared->departed), now, &recent, &ever);
+        fs_store_release(&member->seats[mapping->slot], 0);
+    }
     /* What everybody had seen before shrinks by what is taken along. */
     fs_totals less = {.calls = 0 - ever.calls, .failures = 0 - ever.failures, .slow = 0 - ever.slow};
     fs_breaker_disown(breaker, &less);

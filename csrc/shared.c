@@ -97,13 +97,17 @@ int fs_shared_lock(const fs_mapping *mapping, fs_ns patience, fs_shared_status *
     int file = open_again(mapping);
     *why = FS_SHARED_SYSTEM;
     if (file < 0) return -1;
+    lock_held = file; /* before it is: a child that is forked while we wait must not keep it */
     if (take_lock(file, patience) != 0) {
-        *why = errno == EWOULDBLOCK ? FS_SHARED_BUSY : FS_SHARED_SYSTEM;
+        int kept = errno;
+        *why = kept == EWOULDBLOCK ? FS_SHARED_BUSY : FS_SHARED_SYSTEM;
+        lock_held = -1;
         close(file);
+        errno = kept;
         return -1;
     }
     *why = FS_SHARED_OK;
-    return lock_held = file;
+    return file;
 }
 
 void fs_shared_unlock(int lock) {
@@ -181,6 +185,13 @@ static fs_shared_status open_locked(int file, bool writes) {
 }
 
 static bool reserve(fs_arena *arena, uint32_t lines);
+static void in_child(void);
+
+static bool watch_forks(void) {
+    static bool watching;
+    if (!watching) watching = pthread_atfork(NULL, NULL, in_child) == 0;
+    return watching;
+}
 
 static fs_shared_status map(fs_mapping *mapping, int file, bool writes) {
     struct stat is;
@@ -210,19 +221,25 @@ fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bool writ
         errno = ENAMETOOLONG;
         return FS_SHARED_SYSTEM;
     }
+    if (writes && !watch_forks()) return FS_SHARED_SYSTEM;
     memset(mapping, 0, sizeof *mapping);
+    mapping->slot = FS_PROCESSES;
     strcpy(mapping->path, path);
     int flags = writes ? O_RDWR | O_CREAT : O_RDONLY;
     int file = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600); /* a fifo must not hold us up */
     if (file < 0) return errno == ENOSPC || errno == EDQUOT ? FS_SHARED_NO_SPACE : FS_SHARED_SYSTEM;
     fs_shared_status status = FS_SHARED_BUSY;
+    if (writes) lock_held = file; /* see fs_shared_lock */
     if (!writes || take_lock(file, LOCK_PATIENCE) == 0)
         status = open_locked(file, writes);
     else if (errno != EWOULDBLOCK)
         status = FS_SHARED_SYSTEM;
     if (status == FS_SHARED_OK) status = map(mapping, file, writes);
     int kept = errno;
-    if (writes) flock(file, LOCK_UN);
+    if (writes) {
+        flock(file, LOCK_UN);
+        lock_held = -1;
+    }
     close(file);
     errno = kept;
     return status;
@@ -445,12 +462,7 @@ static void in_child(void) {
 }
 
 fs_shared_status fs_shared_claim(fs_mapping *mapping) {
-    static bool watching;
-    if (!watching) {
-        if (pthread_atfork(NULL, NULL, in_child) != 0) return FS_SHARED_SYSTEM;
-        watching = true;
-    }
-    if (!fs_arena_private()) return FS_SHARED_SYSTEM;
+    if (!watch_forks() || !fs_arena_private()) return FS_SHARED_SYSTEM;
     fs_shared *shared = mapping->shared;
     fs_shared_bury(mapping);
     uint32_t slot = 0;
@@ -462,14 +474,15 @@ fs_shared_status fs_shared_claim(fs_mapping *mapping) {
     fs_store_release(&process->tenure, tenure_word(fs_tenure_incarnation(process->tenure) + 1, FS_TENURE_CLAIMED));
     fs_members_vacate(shared, slot);
     name_process(process);
+    mapping->slot = slot; /* before the arena lies there: a child that is forked meanwhile takes a copy */
     fs_shared_status status = settle(mapping, file, slot);
     int kept = errno;
     close(file);
     set_tenure(process, status == FS_SHARED_OK ? FS_TENURE_LIVE : FS_TENURE_FREE);
-    if (status == FS_SHARED_OK) {
-        mapping->slot = slot;
+    if (status == FS_SHARED_OK)
         orphaned = false;
-    }
+    else
+        mapping->slot = FS_PROCESSES;
     errno = kept;
     return status;
 }

@@ -164,6 +164,8 @@ class Breaker:
     ) -> int | None:
         """Share the breaker of this name and configuration. How many processes have the name under another one; None:
         there is no room. `labels` are the operations adopted so far and their names; their numbers may change."""
+    def show(self, budget: Budget | None = None) -> None:
+        """Let whoever looks at the arena find this process's retry budget and load control."""
     def label(self, operation: Operation, name: bytes) -> None:
         """Number an operation as all processes do that share this breaker."""
     def sit(self) -> None:
@@ -237,6 +239,8 @@ class ArenaReader:
     def __new__(cls, path: str) -> Self: ...
     def members(self) -> list[tuple[int, str, int, float]]:
         """(place, name, type, window in seconds) of each integration."""
+    def burials(self) -> int:
+        """A number that changes whenever the counts of a process that has died are taken in."""
     def labels(self, place: int) -> dict[int, str]:
         """{number: name} of the operations of an integration."""
     def processes(self) -> list[tuple[int, int, str, float, bool]]:

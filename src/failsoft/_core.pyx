@@ -564,10 +564,11 @@ cdef class Breaker:
         cdef fs_joining joining
         cdef fs_seat *seat = NULL
         cdef uint32_t others = 0
-        cdef fs_breaker *before = self.block
+        cdef fs_breaker *before
         cdef fs_breaker *found
         cdef int lock = lock_arena(patience)
         try:
+            before = self.block  # it may have been moved while we waited
             joining.mapping = &the_arena
             joining.name = name
             joining.length = <uint32_t>len(name)
@@ -580,21 +581,26 @@ cdef class Breaker:
                 label_operation(found, operation, label)
         finally:
             fs_shared_unlock(lock)
-        if budget is not None:
-            seat.budget = fs_arena_span(&seat.block, &budget.block.block)
-        if self.load is not NULL:
-            seat.load = fs_arena_span(&seat.block, &self.load.block)
         self.seat = seat
         self.block = found
+        self.show(budget)
         fs_breaker_leave(before)
         self.former.append(<size_t>before)
         return others
+
+    def show(self, Budget budget=None):
+        """Let whoever looks at the arena find this process's retry budget and load control."""
+        if self.seat is NULL:
+            return
+        self.seat.budget = 0 if budget is None else fs_arena_span(&self.seat.block, &budget.block.block)
+        self.seat.load = 0 if self.load is NULL else fs_arena_span(&self.seat.block, &self.load.block)
 
     def label(self, Operation operation not None, bytes name):
         """Number an operation as all processes do that share this breaker."""
         cdef int lock = lock_arena(2.0)
         try:
-            label_operation(self.block, operation, name)
+            if self.seat is not NULL:  # it may have gone while we waited
+                label_operation(self.block, operation, name)
         finally:
             fs_shared_unlock(lock)
 
@@ -619,8 +625,7 @@ class ArenaTrouble(Exception):
     """A file cannot be shared: (one of ARENA_TROUBLES, errno)."""
 
 
-cdef int check_arena(fs_shared_status status) except -1:
-    cdef int why = errno
+cdef int check_arena(fs_shared_status status, int why) except -1:
     if status != FS_SHARED_OK:
         raise ArenaTrouble(ARENA_TROUBLES[<int>status], why)
     return 0
@@ -628,8 +633,12 @@ cdef int check_arena(fs_shared_status status) except -1:
 
 cdef int lock_arena(double patience) except -1:
     cdef fs_shared_status why
-    cdef int lock = fs_shared_lock(&the_arena, to_ns(patience), &why)
-    check_arena(why)
+    cdef int lock, number
+    cdef fs_ns longest = to_ns(patience)
+    with nogil:  # another process may be stopped while it holds the lock; our other threads go on
+        lock = fs_shared_lock(&the_arena, longest, &why)
+        number = errno
+    check_arena(why, number)
     return lock
 
 
@@ -650,18 +659,26 @@ cdef dict labels_of(const fs_shared *shared, const fs_member *member):
 
 def share_arena(str path):
     """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed."""
-    cdef int lock
-    cdef bint fresh = the_arena.shared is NULL
-    if fresh:
-        check_arena(fs_shared_open(&the_arena, path.encode(), True))
+    cdef int lock, number
+    cdef bytes file = path.encode()
+    cdef const char *name = file
+    cdef fs_shared_status opened
+    cdef bint mapped = the_arena.shared is not NULL
+    if not mapped:
+        with nogil:
+            opened = fs_shared_open(&the_arena, name, True)
+            number = errno
+        check_arena(opened, number)
     try:
         lock = lock_arena(2.0)
         try:
-            check_arena(fs_shared_claim(&the_arena))
+            if the_arena.slot == FS_PROCESSES:
+                opened = fs_shared_claim(&the_arena)
+                check_arena(opened, errno)
         finally:
             fs_shared_unlock(lock)
     except ArenaTrouble:
-        if fresh:
+        if not mapped:  # another one may be shared in its place
             fs_shared_close(&the_arena)
         raise
 
@@ -690,7 +707,8 @@ cdef class ArenaReader:
     """Looks at a file that processes share, from outside: it writes nothing and holds nobody up."""
 
     def __cinit__(self, str path):
-        check_arena(fs_shared_open(&self.mapping, path.encode(), False))
+        cdef fs_shared_status opened = fs_shared_open(&self.mapping, path.encode(), False)
+        check_arena(opened, errno)
 
     def __dealloc__(self):
         fs_shared_close(&self.mapping)
@@ -716,6 +734,10 @@ cdef class ArenaReader:
                               <double>member.window / SECOND))
             member = fs_member_next(self.mapping.shared, member)
         return found
+
+    def burials(self):
+        """A number that changes whenever the counts of a process that has died are taken in."""
+        return self.mapping.shared.departed
 
     def labels(self, size_t place):
         """{number: name} of the operations of an integration."""

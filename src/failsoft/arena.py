@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TYPES = tuple(IntegrationType)
 """Types by the number that an arena knows them by."""
 
+DEPARTED = 128
+"""In place of a slot: the processes that are gone, whose slots are free again."""
+
 NAME_MOST = 64
 """Characters of an arena's name."""
 
@@ -58,6 +61,8 @@ def arena_path(name: str) -> str:
     """The file of an arena: in /dev/shm, else in the user's runtime directory; a name with a slash is a path itself."""
     if not isinstance(name, str) or not name:
         raise TypeError(f"name must be a non-empty string, got {name!r}")
+    if "\0" in name:
+        raise ValueError(f"name must have no NUL character, got {name!r}")
     if "/" in name:
         return os.path.abspath(name)
     if len(name) > NAME_MOST or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name[0] in ".-":
@@ -126,16 +131,32 @@ class Arena:
         """Who shares it: the living, and the dead whose place has not been taken since."""
         return tuple(SharingProcess(*one) for one in self._reader.processes())
 
+    def burials(self) -> int:
+        """A number that changes whenever the counts of a process that has died go from its slot to `DEPARTED`.
+
+        Whoever reads several slots and wants each call once looks at it before and after, and reads again if it has
+        changed.
+        """
+        return self._reader.burials()
+
     def with_shards(self) -> Iterator[SharedIntegration]:
         """Its integrations, those of keys among them as "name[key]".
 
-        Processes that disagree about a breaker's settings have one each; the second is called "name (2)", and so on.
+        Processes that disagree about a breaker's settings have one each; the second is called "name (2)", and so on,
+        and those that no process has any more come last.
         """
         met: dict[str, int] = {}
-        for place, name, kind, window in sorted(self._reader.members(), key=lambda member: (member[1], -member[0])):
+        members = self._reader.members()[::-1]  # the latest comes first there
+        for place, name, kind, window in sorted(members, key=lambda member: (member[1], not self._used(member[0]))):
             met[name] = met.get(name, 0) + 1
             shown = name if met[name] == 1 else f"{name} ({met[name]})"
             yield SharedIntegration(self._reader, place, shown, kind, window)
+
+    def _used(self, place: int) -> bool:
+        try:
+            return bool(self._reader.seats(place))
+        except KeyError:
+            return False
 
     def __iter__(self) -> Iterator[SharedIntegration]:
         return self.with_shards()
@@ -215,6 +236,10 @@ class SharedIntegration:
     def recorded(self) -> tuple[Operation, ...]:
         """What all processes have recorded of each operation, those that are gone included."""
         return tuple(self._reader.observe(self._place, number, None) for number in sorted(self.numbered))
+
+    def observed(self, slot: int) -> tuple[Operation, ...]:
+        """The same of the process in one slot alone; of those that are gone and buried where it is `DEPARTED`."""
+        return tuple(self._reader.observe(self._place, number, slot) for number in sorted(self.numbered))
 
     def metrics(self, operation: str, *, slot: int | None = None) -> OperationMetrics:
         """The numbers of an operation: of all processes and those that are gone, or of the one in a slot.

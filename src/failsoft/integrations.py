@@ -598,6 +598,11 @@ class Integration:
         """Why it is in the state it is in: its numbers and its last decisions, oldest first. Print it."""
         return explain(self)
 
+    @property
+    def limited(self) -> float:
+        """What operators of this process leave of its capacity (0 to 1)."""
+        return self._limit
+
     def limit(self, capacity: float) -> None:
         """Let the gates of its calls know what operators leave of its capacity."""
         for one in (self, *self.shards.values()):
@@ -641,13 +646,16 @@ class Integration:
         if new.type != self.type:
             raise ValueError(f"integration {self.name!r} is {self.type} and cannot become {new.type}")
         sharing = self._registry.sharing
+        turn = self._registry.lock if sharing is None else sharing.lock
         with self._registry.lock:
-            self.breaker.reconfigure(new.circuit_breaker, new.degraded)
+            with turn:  # what joins or names operations meanwhile must not lose its breaker
+                self.breaker.reconfigure(new.circuit_breaker, new.degraded)
             self.config = new
             self._control(new)
             self.backoff = backoff_of(new.retry_policy)
             self._budget_settles()
             self._chaos_settles()
+            self.breaker.show(self.retry_budget)
             guards = [guard for ref in self._guards if (guard := ref()) is not None]
             for guard in guards:
                 self._settle(guard)

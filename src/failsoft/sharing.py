@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 
 from . import _core, forks, registry
 from ._core import ArenaTrouble
@@ -39,13 +40,16 @@ class Sharing:
         self.registry = registry
         self.lock = forks.new_lock()
         self._told: set[str] = set()
-        forks.remember(self)
 
     def begin(self) -> None:
-        """Take a slot, and move over all that the registry has."""
+        """Take a slot."""
         with self.lock:
             _core.share_arena(self.path)
         self.registry.sharing = self
+        forks.remember(self)  # not before: the child of a fork takes no slot for what has not begun
+
+    def move(self) -> None:
+        """Move over all that the registry has. Not under a lock: what is logged goes to users' handlers."""
         for integration in self.registry.with_shards():
             self.join(integration)
 
@@ -55,7 +59,7 @@ class Sharing:
         if len(name) > LABEL_MOST:
             self._tell(integration.name, "its name is longer than %d bytes", LABEL_MOST)
             return False
-        standing = breaker.state
+        standing, limit = breaker.state, integration.limited
         try:
             with self.lock:
                 if breaker.shared or _core.arena_slot() is None:
@@ -74,12 +78,13 @@ class Sharing:
         integration.settle()
         if standing in _STANDING and breaker.state != standing:
             getattr(integration, _STANDING[standing])()  # what an operator has said here goes for all
+        if limit < 1.0 and breaker.capacity != limit:
+            breaker.limit(limit)
         if others:
             self._tell(
                 integration.name,
-                "%d other processes have it with other settings; those with the same share one breaker, and the others "
-                "another",
-                others,
+                "%s it with other settings; those with the same share one breaker, and the others another",
+                "1 other process has" if others == 1 else f"{others} other processes have",
             )
         return True
 
@@ -142,15 +147,17 @@ def share(name: str, *, registry: Registry | None = None, on_error: Literal["rai
     chosen = registry if registry is not None else _default()
     try:
         path = arena_path(name)
-        if _here is not None and (_here.path != path or _here.registry is not chosen):
-            raise ArenaError(
-                f"this process shares the arena {_here.name!r} already, and cannot share {name!r} too", "other"
-            )
-        if _here is None:
-            sharing = Sharing(name, path, chosen)
-            sharing.begin()
-            _here = sharing
-            atexit.register(_core.part_arena)
+        with _turn:  # or two threads would take a slot each
+            if _here is not None and (_here.path != path or _here.registry is not chosen):
+                raise ArenaError(
+                    f"this process shares the arena {_here.name!r} already, and cannot share {name!r} too", "other"
+                )
+            if _here is None:
+                sharing = Sharing(name, path, chosen)
+                sharing.begin()
+                _here = sharing
+                atexit.register(_core.part_arena)
+        _here.move()
         return Arena(name)
     except ArenaTrouble as error:
         problem = trouble(arena_path(name), error)
@@ -163,6 +170,7 @@ def share(name: str, *, registry: Registry | None = None, on_error: Literal["rai
 
 
 _here: Sharing | None = None
+_turn = forks.new_lock()
 
 
 def _default() -> Registry:
@@ -172,8 +180,13 @@ def _default() -> Registry:
 def share_as_environment_says() -> None:
     """Share what FAILSOFT_ARENA names."""
     name = os.environ.get("FAILSOFT_ARENA", "")
-    if name:
+    if name and not _is_command():
         try:
             share(name, on_error="warn")
         except (TypeError, ValueError) as error:
             warn("FAILSOFT_ARENA: %s", error)
+
+
+def _is_command() -> bool:
+    """The `failsoft` command looks at an arena from outside: it takes no part in it, and makes none."""
+    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "failsoft"

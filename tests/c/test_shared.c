@@ -2,7 +2,7 @@
  *
  * The killed are children that record, turn, trip, come and go as fast as they can. Each says in a word of its own, which
  * no kill can spoil, how many calls it has recorded. `deep` kills a hundred thousand of them. */
-#define _GNU_SOURCE /* MAP_ANONYMOUS, nanosleep, mkdtemp */
+#define _GNU_SOURCE /* MAP_ANONYMOUS, nanosleep, mkdtemp, syscall */
 #include "failsoft/members.h"
 
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -319,9 +320,15 @@ static void comes_after(void) {
     CHECK(left > FS_NS_PER_SECOND * 900 && left < FS_NS_PER_SECOND * 1000);
 }
 
+/* What a child records that has no slot is nobody's. */
+static void calls_alone(void) {
+    CHECK(fs_shared_orphaned(&mapping));
+    fs_histogram *histogram = fs_series_stripe(series, 0);
+    for (int i = 0; histogram && i < 9; i++) fs_histogram_record(histogram, 1000, fs_stamp());
+}
+
 static void forks(void) {
     fs_breaker_config config = settings();
-    fresh();
     CHECK(enter(path, "binance", &config));
     for (int i = 0; i < 50; i++) call(false);
     pid_t pid = fork();
@@ -342,6 +349,28 @@ static void forks(void) {
     fs_totals mine = {0};
     fs_series_ever(series, &mine);
     CHECK_EQ(mine.calls, 50);
+}
+
+/* Fork when a process has just moved its arena into its slot: no other thread could at a worse moment. */
+static bool fork_at_move;
+static pid_t forked_at_move;
+
+int munmap(void *memory, size_t bytes) {
+    if (fork_at_move && bytes == FS_SLOT_BYTES) {
+        fork_at_move = false;
+        forked_at_move = child(calls_alone);
+    }
+    return (int)syscall(SYS_munmap, memory, bytes);
+}
+
+static void forks_while_it_moves(void) {
+    fs_breaker_config config = settings();
+    fork_at_move = true;
+    CHECK(enter(path, "binance", &config));
+    CHECK(!fork_at_move);
+    ends_well(forked_at_move);
+    for (int i = 0; i < 5; i++) call(false);
+    CHECK_EQ(seen(mapping.shared, "binance", NULL).calls, 5);
 }
 
 /* ---- killed anywhere */
@@ -461,7 +490,10 @@ int main(int count, char **arguments) {
     files();
     two_processes();
     ends_well(child(comes_after));
+    fresh();
     ends_well(child(forks));
+    fresh();
+    ends_well(child(forks_while_it_moves));
     fresh();
     ends_well(child(fills));
     ends_well(child(garbage));

@@ -1,0 +1,152 @@
+"""`failsoft status`, `explain`, `arenas` and `top` as commands: what they print and what they end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from failsoft.arena import arena_path
+from tests.sharing.conftest import Start, environment
+
+pytest.importorskip("rich")
+testing = pytest.importorskip("click.testing")
+
+
+def run(*arguments: str, **variables: str) -> Any:
+    from failsoft.cli.commands import failsoft
+
+    return testing.CliRunner().invoke(failsoft, arguments, env={"FAILSOFT_ARENA": None, **variables})
+
+
+def test_status_ends_with_what_a_probe_wants_to_know(arena: str, start: Start) -> None:
+    one = start()
+    assert run("status", arena).exit_code == 0  # nothing there is nothing wrong
+    one.run("g = guard('alpha'); h = guard('beta', reset=0.01); g(), h()")
+    assert run("status", arena).exit_code == 0
+    one.run("fail(h, 3); import time; time.sleep(0.02); p = service('beta', reset=0.01).breaker.acquire()")
+    done = run("status", arena)
+    assert done.exit_code == 1
+    assert "HALF_OPEN" in done.output
+    one.run("service('beta', reset=0.01).reset(); failsoft.enter_degraded_mode('alpha', 0.5)")
+    done = run("status", arena)
+    assert done.exit_code == 1
+    assert "50%" in done.output
+    one.run("failsoft.exit_degraded_mode('alpha'); service('alpha').metrics_only()")
+    assert run("status", arena).exit_code == 1
+    one.run("service('alpha').force_open()")
+    done = run("status", arena)
+    assert done.exit_code == 2
+    assert "\x1b" not in done.output
+    assert run("status", arena, "--integration", "alpha").exit_code == 2
+    assert run("status", arena, "--integration", "beta").exit_code == 0
+    one.run("service('alpha').reset(); fail(g, 3)")
+    done = run("status", arena, "--json", "--integration", "alpha")
+    said = json.loads(done.output)
+    assert [done.exit_code, said["code"], said["integrations"][0]["state"]] == [2, 2, "OPEN"]
+    assert said["integrations"][0]["reason"] == "consecutive_failures"
+
+
+@pytest.mark.parametrize("arguments", [["no-such-arena"], ["--no-such-option"], ["a", "b"], ["a b"]])
+def test_status_that_cannot_tell_ends_with_3(arguments: list[str]) -> None:
+    assert run("status", *arguments).exit_code == 3
+
+
+def test_status_of_an_integration_that_is_not_there(arena: str, start: Start) -> None:
+    start().run("guard('alpha')()")
+    done = run("status", arena, "--integration", "omega")
+    assert done.exit_code == 3
+    assert "there are: alpha" in done.output
+
+
+def test_explain(arena: str, start: Start) -> None:
+    start().run("g = guard('alpha'); fail(g, 3)")
+    done = run("explain", "alpha", "--arena", arena)
+    assert done.exit_code == 0
+    assert done.output.startswith("alpha is OPEN")
+    assert "CLOSED -> OPEN" in done.output
+    assert run("explain", "alpha", FAILSOFT_ARENA=arena).output.startswith("alpha is OPEN")
+    missing = run("explain", "x" * 1_000_000 + "\x1b", "--arena", arena)
+    assert missing.exit_code == 1
+    assert len(missing.output) < 200
+
+
+def test_which_arena(arena: str, start: Start) -> None:
+    start()
+    Path(arena_path(arena + "-b")).touch()
+    try:
+        done = run("top", "--once")
+        assert done.exit_code == 1
+        assert "which arena? There are " in done.output
+        assert arena in done.output
+        assert run("top", "--once", "--interval", "0", FAILSOFT_ARENA=arena).exit_code == 0
+    finally:
+        Path(arena_path(arena + "-b")).unlink()
+
+
+def test_arenas_lists_and_removes(arena: str, start: Start) -> None:
+    one = start()
+    one.run("guard('alpha')()")
+    rows = {row["name"]: row for row in map(json.loads, run("arenas", "--json").output.splitlines())}
+    assert rows[arena]["processes"] == [one.pid]
+    assert rows[arena]["integrations"] == 1
+    assert 100_000 < rows[arena]["bytes"] < 10_000_000
+    assert arena in run("arenas").output
+    done = run("arenas", "--remove", arena)
+    assert done.exit_code == 1
+    assert f"alive: {one.pid}" in done.output
+    one.kill(signal.SIGSTOP)  # stopped is alive
+    assert run("arenas", "--remove", arena).exit_code == 1
+    one.kill()
+    assert run("arenas", "--remove", arena).exit_code == 0
+    assert not os.path.exists(arena_path(arena))
+    assert run("arenas", "--remove", arena).exit_code == 1
+
+
+def test_top_once_is_a_table_without_control_characters(arena: str, start: Start) -> None:
+    start().run("g = guard('alpha'); g()")
+    done = run("top", arena, "--once", "--interval", "0.01")
+    assert done.exit_code == 0
+    assert done.output.splitlines()[1].split()[:4] == ["alpha", "CLOSED", "100%", "0"]
+    assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize("interval", ["nan", "inf", "-1", "0"])
+def test_intervals_that_are_none(interval: str, arena: str, start: Start) -> None:
+    assert run("top", arena, "--json", "--interval", interval).exit_code == 2
+
+
+def test_top_is_no_table_where_there_is_no_terminal(arena: str, start: Start) -> None:
+    start()
+    done = run("top", arena)
+    assert done.exit_code == 2
+    assert "--once or --json" in done.output
+
+
+def test_top_json_is_an_object_a_look_with_rates_and_stopped_processes_do_not_disturb_it(
+    arena: str, start: Start
+) -> None:
+    one, other = start(), start()
+    for process in (one, other):
+        process.run("g = guard('alpha'); g()")
+    command = [str(Path(sys.executable).with_name("failsoft")), "top", arena, "--json", "--interval", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as top:
+        assert top.stdout is not None
+        first = json.loads(top.stdout.readline())
+        assert first["integrations"][0]["calls_per_second"] is None
+        one.kill(signal.SIGSTOP)
+        other.run("[g() for _ in range(50)]")
+        looks = [json.loads(top.stdout.readline()) for _ in range(3)]
+        assert max(look["integrations"][0]["calls_per_second"] for look in looks) > 100
+        one.kill()
+        looks = [json.loads(top.stdout.readline()) for _ in range(2)]
+        assert looks[-1]["integrations"][0]["metrics"]["count"] == 52
+        assert sorted(process["alive"] for process in looks[-1]["processes"]) == [False, True]
+        top.send_signal(signal.SIGINT)
+        assert top.wait(10) == 0
