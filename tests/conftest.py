@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +61,22 @@ def score(request: pytest.FixtureRequest) -> Score:
             file.write(json.dumps(line) + "\n")
 
     return report
+
+
+_SHARING = """
+import sys
+import failsoft
+
+failsoft.share(sys.argv[1])
+guard = failsoft.integration("market", "market_data").guard(lambda n: n, operation="quote")
+for n in range(50):
+    guard(n)
+"""
+
+
+@pytest.fixture
+def arena_left(tmp_path: Path) -> str:
+    """An arena, a file, as a process has left it that made 50 calls of market.quote."""
+    path = str(tmp_path / "arena")
+    subprocess.run([sys.executable, "-c", _SHARING, path], check=True)
+    return path

@@ -64,6 +64,7 @@ from .wrapper import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import alerts as alerts
+    from . import dashboard as dashboard
     from . import report as report
     from .arena import Arena, ArenaError
     from .batches import Batch
@@ -93,6 +94,7 @@ _LATER = {
     "batches": ("Batch",),
     "chaos_plans": ("Chaos", "chaos"),
     "config_files": ("load_config",),
+    "dashboard": (),
     "enforcement": ("AbandonedCall",),
     "export": (),
     "fallback_sets": (

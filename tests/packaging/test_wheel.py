@@ -86,7 +86,9 @@ def test_holds_what_users_and_builders_need(names: list[str]) -> None:
     }
     headers = {f"failsoft/include/failsoft/{h.name}" for h in (PROJECT / "csrc/include/failsoft").glob("*.h")}
     assert len(headers) >= 9
-    assert needed | headers <= set(names)
+    pages = {f"failsoft/dashboard/static/{one.name}" for one in (PROJECT / "src/failsoft/dashboard/static").iterdir()}
+    assert len(pages) >= 10
+    assert needed | headers | pages <= set(names)
 
 
 def test_holds_no_sources_and_nothing_else(names: list[str]) -> None:

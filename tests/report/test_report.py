@@ -316,26 +316,11 @@ def cli(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_the_command_reads_an_arena(
-    registry: Registry, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from types import ModuleType
-
-    run(registry, clock)
-    arena = ModuleType("failsoft.arena")
-
-    def attach(name: str) -> Registry:
-        if name != "trading":
-            raise FileNotFoundError(f"no arena is named {name!r}")
-        return registry
-
-    arena.attach = attach  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "failsoft.arena", arena)
+def test_the_command_reads_an_arena(arena_left: str, tmp_path: Path) -> None:
     path = tmp_path / "run.html"
-    assert cli("--arena", "trading", str(path)) == (0, f"{path}\n")
-    assert "failsoft report: trading" in path.read_text()
+    assert cli("--arena", arena_left, "--title", "trading", str(path)) == (0, f"{path}\n")
+    page = path.read_text()
+    assert "trading" in page
+    assert "quote" in page
     code, said = cli("--arena", "nothing", str(path))
-    assert (code, "no report on nothing: no arena is named 'nothing'" in said) == (1, True)
-    monkeypatch.setitem(sys.modules, "failsoft.arena", None)
-    code, said = cli("--arena", "trading", str(path))
-    assert (code, "failsoft.report.at_exit(path)" in said) == (1, True)
+    assert (code, "there is no arena 'nothing'" in said) == (1, True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import alerts, arenas, chaos, demo, export, report, status, top
+from . import alerts, arenas, chaos, dashboard, demo, export, report, status, top
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,6 +13,6 @@ def failsoft() -> None:
     """Integration hardening for Python."""
 
 
-for room in (demo, top, status, arenas, alerts, chaos, export, report):
+for room in (demo, top, status, arenas, dashboard, alerts, chaos, export, report):
     for command in room.COMMANDS:
         failsoft.add_command(command)

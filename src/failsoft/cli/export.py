@@ -8,7 +8,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from failsoft.registry import Registry
 
 _FILE = click.argument("file", type=click.File("w", encoding="utf-8", lazy=True), default="-")
 
@@ -42,33 +41,13 @@ def dump(arena: str, file: TextIO, kind: str, operation: str | None, recent: boo
 
     An hlog is for HdrHistogram's log tools, with a tag for each operation; an hgrm, for its plotter, holds only one.
     """
+    from failsoft.cli.chosen import chosen
     from failsoft.export import hdr
 
-    source = attached(arena)
     try:
-        hdr.dump(source, file, format=kind, operation=operation, recent=recent)
+        hdr.dump(chosen(arena), file, format=kind, operation=operation, recent=recent)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-
-
-def attached(arena: str) -> Registry:
-    """The source that an arena of other processes is."""
-    from importlib import import_module
-
-    try:
-        room = import_module("failsoft.arena")
-    except ModuleNotFoundError as missing:
-        if missing.name != "failsoft.arena":
-            raise
-        raise click.ClickException(
-            f"cannot read arena {arena!r}: this version of failsoft shares no arena between processes; "
-            f"call failsoft.export.hdr.dump() in the program itself"
-        ) from None
-    try:
-        source: Registry = room.attach(arena)
-    except (OSError, ValueError, LookupError) as error:
-        raise click.ClickException(f"cannot read arena {arena!r}: {error}") from error
-    return source
 
 
 COMMANDS = (grafana, rules, dump)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from failsoft import CircuitState, IntegrationType, OperationMetrics, Registry, _core
+from failsoft import CircuitState, IntegrationType, OperationMetrics, Registry, _core, registry
 from failsoft.demo.book import TickBook
 from failsoft.demo.feed import Feed
 from failsoft.demo.gauges import Gauges
@@ -52,7 +52,8 @@ class _Rehearsal:
         self._watch = Watch()
         self._unhandled: list[str] = []
         self._book = TickBook()
-        self._registry = Registry()
+        # With FAILSOFT_ARENA it can be watched from outside, `failsoft dashboard` for one.
+        self._registry = registry.default if registry.default.sharing is not None else Registry()
         market = self._registry.integration(FEED, IntegrationType.MARKET_DATA, settings.feed)
         api = self._registry.integration(QUOTES, IntegrationType.EXTERNAL_API, settings.quotes)
         self._feed = Feed(market, lambda: server.address, self._book, seed)
