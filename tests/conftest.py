@@ -68,15 +68,17 @@ import sys
 import failsoft
 
 failsoft.share(sys.argv[1])
-guard = failsoft.integration("market", "market_data").guard(lambda n: n, operation="quote")
+market = failsoft.integration("market", "market_data")
+guard = market.guard(lambda n: n, operation="quote")
 for n in range(50):
     guard(n)
+market.guard(lambda n: n, operation="book")(1)
 """
 
 
 @pytest.fixture
 def arena_left(tmp_path: Path) -> str:
-    """An arena, a file, as a process has left it that made 50 calls of market.quote."""
+    """An arena, a file, as a process has left it that made 50 calls of market.quote and one of market.book."""
     path = str(tmp_path / "arena")
     subprocess.run([sys.executable, "-c", _SHARING, path], check=True)
     return path
