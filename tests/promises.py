@@ -278,8 +278,35 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
             must=False,
         ),
     ),
-    "Not there yet": (
-        Promise("Processes of one host share a breaker, and any of them may be killed.", missing="not built"),
+    "Processes and hosts": (
+        Promise(
+            "A process killed between any two stores leaves a whole arena, counted to within the call that it died in.",
+            ("c:shared", "c:shared_stepped"),
+            ("a process killed between any two stores",),
+        ),
+        Promise(
+            "A trip in one process refuses the very next call in every other; probes are those of all together.",
+            ("c:shared", "tests/sharing"),
+        ),
+        Promise(
+            "A file that is garbage, cut short, of another version, build, owner or boot, or a file system that is full: an "
+            "error that says so, or breakers of the process's own and a warning; never a signal.",
+            ("c:shared", "tests/sharing"),
+        ),
+        Promise(
+            "A slot is never taken from a process that lives, whatever pids come back.",
+            ("c:shared", "tests/sharing"),
+        ),
+        Promise("A forked child writes no word of its parent's slot.", ("c:shared", "tests/sharing")),
+        Promise(
+            "Random words in the file crash nobody who reads it from outside.",
+            ("c:shared",),
+            must=False,
+        ),
+        Promise(
+            "What `failsoft top` adds up is what the processes report.",
+            ("tests/sharing/test_top_sums.py",),
+        ),
         Promise(
             "Hosts share a breaker through Redis or Valkey, one of them probes for all, and without the store each is as well protected as alone.",
             (
@@ -298,7 +325,28 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
                 "a call in a fleet",
             ),
         ),
-        Promise("A dashboard, an exporter and alerts, safe against hostile names.", missing="not built"),
+    ),
+    "Seen from outside": (
+        Promise(
+            "Hostile names are inert: in the dashboard, metrics, logs of latencies, reports and terminals.",
+            ("tests/dashboard", "tests/export", "tests/report", "tests/sharing"),
+        ),
+        Promise(
+            "Scraped counters never decrease, and a histogram's sum, count and buckets agree, under load.",
+            ("tests/export/test_prometheus.py",),
+        ),
+        Promise(
+            "An alert is told once when it begins and once when it ends, and a sink that hangs holds up nobody.",
+            ("tests/alerts",),
+            must=False,
+        ),
+        Promise(
+            "Each client adapter meets each fault with the category, the effect and the deadline that its table says.",
+            ("tests/adapters/test_matrix.py",),
+            must=False,
+        ),
+    ),
+    "Not covered": (
         Promise(
             "C11 orders beyond what x86 shows, by a checker of weak memory.",
             missing="the explorer knows release, acquire and one total order for breaker, windows, recorder, load control, budget and "
