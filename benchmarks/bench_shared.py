@@ -1,4 +1,4 @@
-"""What sharing costs a call: a process that shares an arena beside one that does not, round by round.
+"""What sharing costs a call: a process that shares an arena, and one in a fleet besides, beside one that does neither.
 
 A process that shares has all its words in the file, so the two cannot be timed in one process. Two workers take turns
 instead, each for a round of calls when it is told to, and the rounds are compared in pairs.
@@ -6,6 +6,7 @@ instead, each for a round of calls when it is told to, and the rounds are compar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -29,6 +30,8 @@ from failsoft import Registry
 registry = Registry()
 if sys.argv[1]:
     failsoft.share(sys.argv[1], registry=registry)
+if sys.argv[3]:
+    failsoft.fleet(sys.argv[3], registry=registry, interval=0.1)
 guard = armed(identity, integration=armed_integration(registry=registry))
 calls = int(sys.argv[2])
 for line in sys.stdin:
@@ -42,9 +45,9 @@ for line in sys.stdin:
 class Worker:
     """A process that times a round of guarded calls when asked."""
 
-    def __init__(self, arena: str) -> None:
+    def __init__(self, arena: str, store: str = "") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _WORKER, arena, str(CALLS)],
+            [sys.executable, "-c", _WORKER, arena, str(CALLS), store],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,8 +72,16 @@ def _folder() -> str | None:
 
 def find(effort: Effort) -> Findings:
     findings = Findings()
-    with tempfile.TemporaryDirectory(dir=_folder()) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=_folder()))
         workers = {"private": Worker(""), "shared": Worker(f"{folder}/arena"), "another": Worker(f"{folder}/arena")}
+        try:
+            from failsoft.testing.servers import Valkey
+
+            store = stack.enter_context(Valkey())
+            workers["in a fleet"] = Worker(f"{folder}/fleet", f"redis://127.0.0.1:{store.port}")
+        except Exception as error:  # no store here
+            findings.skipped["in a fleet"] = str(error)
         for worker in workers.values():
             worker.round()
         times: dict[str, list[float]] = {name: [] for name in workers}
@@ -83,6 +94,9 @@ def find(effort: Effort) -> Findings:
     pairs = zip(times["shared"], times["private"], strict=True)
     findings.values["shared / private"] = statistics.median(ours / base for ours, base in pairs)
     findings.values["least of shared / least of private"] = min(times["shared"]) / min(times["private"])
+    if "in a fleet" in times:
+        pairs = zip(times["in a fleet"], times["shared"], strict=True)
+        findings.values["in a fleet / shared"] = statistics.median(ours / base for ours, base in pairs)
     return findings
 
 
@@ -92,6 +106,7 @@ GROUPS = (
         (
             Row("shared", "private", target=Target(cap=1.1)),
             Row("least of shared / least of private", target=Target(cap=1.1)),
+            Row("in a fleet", "shared", target=Target(cap=1.05)),
         ),
         find,
     ),
