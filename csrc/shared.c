@@ -172,11 +172,11 @@ static fs_shared_status check_owner(int file, struct stat *is) {
     return is->st_uid == geteuid() && (is->st_mode & 077) == 0 ? FS_SHARED_OK : FS_SHARED_OWNER;
 }
 
-static fs_shared_status open_locked(int file, bool writes) {
+static fs_shared_status open_locked(int file, fs_shared_role role) {
     struct stat is;
     fs_shared_status status = check_owner(file, &is);
     if (status != FS_SHARED_OK) return status;
-    if (writes && unmade(file, is.st_size)) {
+    if (role == FS_SHARES && unmade(file, is.st_size)) {
         status = make(file);
         if (status != FS_SHARED_OK) return status;
         if (fstat(file, &is) != 0) return FS_SHARED_SYSTEM;
@@ -193,12 +193,12 @@ static bool watch_forks(void) {
     return watching;
 }
 
-static fs_shared_status map(fs_mapping *mapping, int file, bool writes) {
+static fs_shared_status map(fs_mapping *mapping, int file, fs_shared_role role) {
     struct stat is;
     void *memory = mmap(NULL, FS_SHARED_BYTES, PROT_READ, MAP_SHARED | MAP_NORESERVE, file, 0);
     if (memory == MAP_FAILED) return FS_SHARED_SYSTEM;
     bool failed = fstat(file, &is) != 0;
-    if (writes && mprotect(memory, FS_DEPARTED_AT, PROT_READ | PROT_WRITE) != 0) failed = true;
+    if (role != FS_LOOKS && mprotect(memory, FS_DEPARTED_AT, PROT_READ | PROT_WRITE) != 0) failed = true;
     if (failed) {
         munmap(memory, FS_SHARED_BYTES);
         return FS_SHARED_SYSTEM;
@@ -207,36 +207,35 @@ static fs_shared_status map(fs_mapping *mapping, int file, bool writes) {
     mapping->device = (uint64_t)is.st_dev;
     mapping->inode = (uint64_t)is.st_ino;
     mapping->slot = FS_PROCESSES;
-    mapping->writes = writes;
+    mapping->role = role;
     fs_members_setup();
-    if (writes) {
-        here = mapping;
-        fs_arena_reserve = reserve;
-    }
+    if (role != FS_LOOKS) fs_arena_reserve = reserve;
+    if (role == FS_SHARES) here = mapping;
     return FS_SHARED_OK;
 }
 
-fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bool writes) {
+fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, fs_shared_role role) {
+    bool shares = role == FS_SHARES;
     if (strlen(path) >= sizeof mapping->path) {
         errno = ENAMETOOLONG;
         return FS_SHARED_SYSTEM;
     }
-    if (writes && !watch_forks()) return FS_SHARED_SYSTEM;
+    if (shares && !watch_forks()) return FS_SHARED_SYSTEM;
     memset(mapping, 0, sizeof *mapping);
     mapping->slot = FS_PROCESSES;
     strcpy(mapping->path, path);
-    int flags = writes ? O_RDWR | O_CREAT : O_RDONLY;
+    int flags = shares ? O_RDWR | O_CREAT : role == FS_CONTROLS ? O_RDWR : O_RDONLY;
     int file = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600); /* a fifo must not hold us up */
     if (file < 0) return errno == ENOSPC || errno == EDQUOT ? FS_SHARED_NO_SPACE : FS_SHARED_SYSTEM;
     fs_shared_status status = FS_SHARED_BUSY;
-    if (writes) lock_held = file; /* see fs_shared_lock */
-    if (!writes || take_lock(file, LOCK_PATIENCE) == 0)
-        status = open_locked(file, writes);
+    if (shares) lock_held = file; /* see fs_shared_lock */
+    if (!shares || take_lock(file, LOCK_PATIENCE) == 0)
+        status = open_locked(file, role);
     else if (errno != EWOULDBLOCK)
         status = FS_SHARED_SYSTEM;
-    if (status == FS_SHARED_OK) status = map(mapping, file, writes);
+    if (status == FS_SHARED_OK) status = map(mapping, file, role);
     int kept = errno;
-    if (writes) {
+    if (shares) {
         flock(file, LOCK_UN);
         lock_held = -1;
     }

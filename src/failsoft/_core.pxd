@@ -48,6 +48,8 @@ cdef class Load:
 
 cdef class ArenaReader:
     cdef fs_mapping mapping
+    cdef readonly bint controls
+    cdef fs_breaker *controlled(self, size_t place) except NULL
     cdef const fs_member *member(self, size_t line) except NULL
     cdef const fs_breaker *breaker(self, size_t place) except NULL
 

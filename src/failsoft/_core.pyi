@@ -234,9 +234,17 @@ def part_arena() -> None:
 
 @disjoint_base
 class ArenaReader:
-    """Looks at a file that processes share, from outside: it writes nothing and holds nobody up."""
+    """Looks at a file that processes share, from outside: it holds nobody up, and writes nothing but, with `controls`, what
+    an operator says to its breakers."""
 
-    def __new__(cls, path: str) -> Self: ...
+    def __new__(cls, path: str, controls: bool = False) -> Self: ...
+    @property
+    def controls(self) -> bool:
+        """Whether `force` and `limit` may be used; RuntimeError where not."""
+    def force(self, place: int, state: int) -> None:
+        """Put a breaker into a state, by its place in STATES. Nobody is told but by the flight recorder."""
+    def limit(self, place: int, capacity: float) -> None:
+        """Let only this share (0 to 1) of the calls go; 1.0: all of them again."""
     def members(self) -> list[tuple[int, str, int, float]]:
         """(place, name, type, window in seconds) of each integration."""
     def burials(self) -> int:

@@ -666,7 +666,7 @@ def share_arena(str path):
     cdef bint mapped = the_arena.shared is not NULL
     if not mapped:
         with nogil:
-            opened = fs_shared_open(&the_arena, name, True)
+            opened = fs_shared_open(&the_arena, name, FS_SHARES)
             number = errno
         check_arena(opened, number)
     try:
@@ -704,10 +704,13 @@ def part_arena():
 
 
 cdef class ArenaReader:
-    """Looks at a file that processes share, from outside: it writes nothing and holds nobody up."""
+    """Looks at a file that processes share, from outside: it holds nobody up, and writes nothing but, with `controls`, what
+    an operator says to its breakers."""
 
-    def __cinit__(self, str path):
-        cdef fs_shared_status opened = fs_shared_open(&self.mapping, path.encode(), False)
+    def __cinit__(self, str path, bint controls=False):
+        cdef fs_shared_role role = FS_CONTROLS if controls else FS_LOOKS
+        cdef fs_shared_status opened = fs_shared_open(&self.mapping, path.encode(), role)
+        self.controls = controls
         check_arena(opened, errno)
 
     def __dealloc__(self):
@@ -778,6 +781,31 @@ cdef class ArenaReader:
     def capacity(self, size_t place):
         """As Breaker.capacity."""
         return fs_capacity_of(fs_breaker_share(self.breaker(place), fs_now()))
+
+    cdef fs_breaker *controlled(self, size_t place) except NULL:
+        if not self.controls:
+            raise RuntimeError("this arena was opened to be looked at only")
+        return <fs_breaker *>self.breaker(place)
+
+    def force(self, size_t place, int state):
+        """As Breaker.force. Listeners are those of this process, so that there are none."""
+        cdef fs_change change
+        change.generation = 0
+        fs_breaker_force(self.controlled(place), <fs_state>state, fs_now(), &change)
+
+    def limit(self, size_t place, double capacity):
+        """As Breaker.limit, and the decision recorded."""
+        cdef fs_decision decision
+        cdef fs_breaker *breaker = self.controlled(place)
+        fs_breaker_limit(breaker, fs_share_of(capacity))
+        decision.first = fs_now()
+        decision.number = capacity
+        decision.operation = 0
+        decision.kind = <uint8_t>FS_CAPACITY
+        decision.because = <uint8_t>FS_BECAUSE_OPERATOR
+        decision.state = <uint8_t>(fs_breaker_gate(breaker) & 7)
+        decision.detail = 0
+        fs_breaker_note(breaker, &decision)
 
     def decisions(self, size_t place):
         """As Breaker.decisions."""

@@ -157,6 +157,7 @@ cdef extern from "failsoft/recorder.h" nogil:
     ctypedef enum fs_decision_kind:
         FS_REFUSAL
         FS_LIMIT
+        FS_CAPACITY
     ctypedef struct fs_decision:
         fs_ns first
         fs_ns last
@@ -184,6 +185,7 @@ cdef extern from "failsoft/breaker.h" nogil:
         FS_STATES
     ctypedef enum fs_because:
         FS_BECAUSE_NOTHING
+        FS_BECAUSE_OPERATOR
     ctypedef uint64_t fs_permit
     ctypedef struct fs_breaker_config:
         fs_ns reset_timeout
@@ -304,6 +306,10 @@ cdef extern from "failsoft/shared.h" nogil:
     ctypedef enum fs_shared_status:
         FS_SHARED_OK
         FS_SHARED_FULL
+    ctypedef enum fs_shared_role:
+        FS_LOOKS
+        FS_SHARES
+        FS_CONTROLS
     ctypedef enum fs_tenure:
         FS_TENURE_FREE
         FS_TENURE_CLAIMED
@@ -322,7 +328,7 @@ cdef extern from "failsoft/shared.h" nogil:
         uint32_t slot
     const uint32_t FS_PROCESSES
     const uint32_t FS_DEPARTED
-    fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bint writes)
+    fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, fs_shared_role role)
     void fs_shared_close(fs_mapping *mapping)
     int fs_shared_lock(const fs_mapping *mapping, fs_ns patience, fs_shared_status *why)
     void fs_shared_unlock(int lock)

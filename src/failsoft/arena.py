@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from ._core import ArenaReader, ArenaTrouble, Operation
+from ._core import STATES, ArenaReader, ArenaTrouble, Operation
 from .breakers import BreakerStatus, BreakerSummary
 from .config import CircuitState, IntegrationType
 from .decisions import Explanation, decisions_of, limited_words
@@ -95,9 +95,14 @@ def arenas() -> tuple[str, ...]:
     return tuple(sorted(file[len(prefix) :] for file in os.listdir(folder) if file.startswith(prefix)))
 
 
-def attach(name: str) -> Arena:
-    """Read the arena of this name. `ArenaError` where there is none, or it cannot be read."""
-    return Arena(name)
+def attach(name: str, *, controls: bool = False) -> Arena:
+    """Read the arena of this name. `ArenaError` where there is none, or it cannot be read.
+
+    With `controls=True` its breakers can be told what an operator says, as those of an `Integration`: `force_open` and
+    the like, and `limit`. It holds for all processes with their next call, and their flight recorder has it; listeners
+    to events hear of what their own process does.
+    """
+    return Arena(name, controls=controls)
 
 
 class SharingProcess(Record):
@@ -113,11 +118,12 @@ class SharingProcess(Record):
 class Arena:
     """An arena that processes share, to look at. It may be opened before they come and kept when they are gone."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, controls: bool = False) -> None:
         self.name = name
+        self.controls = controls
         self.path = arena_path(name)
         try:
-            self._reader = ArenaReader(self.path)
+            self._reader = ArenaReader(self.path, controls)
         except ArenaTrouble as error:
             there = ", ".join(arenas()) or "none"
             if error.args[0] == "system" and not os.path.exists(self.path):
@@ -150,7 +156,7 @@ class Arena:
         for place, name, kind, window in sorted(members, key=lambda member: (member[1], not self._used(member[0]))):
             met[name] = met.get(name, 0) + 1
             shown = name if met[name] == 1 else f"{name} ({met[name]})"
-            yield SharedIntegration(self._reader, place, shown, kind, window)
+            yield SharedIntegration(self._reader, place, name, shown, kind, window)
 
     def _used(self, place: int) -> bool:
         try:
@@ -203,10 +209,11 @@ class SharedIntegration:
     passes_through = False
     shards: Mapping[object, object] = {}
 
-    def __init__(self, reader: ArenaReader, place: int, name: str, kind: int, window: float) -> None:
+    def __init__(self, reader: ArenaReader, place: int, own_name: str, shown: str, kind: int, window: float) -> None:
         self._reader = reader
         self._place = place
-        self.name = self.family = name
+        self._own_name = own_name
+        self.name = self.family = shown
         self.type = TYPES[kind] if kind < len(TYPES) else None
         self.window = window
 
@@ -292,3 +299,41 @@ class SharedIntegration:
         capacity = self.capacity
         limited = limited_words(capacity, "degraded, or coming back") if capacity < 1.0 else None
         return Explanation(self.name, self.status(), decisions_of(self.numbered, self.decisions()), limited)
+
+    def force_open(self) -> None:
+        """Refuse every call of all processes until an operator says otherwise; those for keys too."""
+        self._force("FORCED_OPEN")
+
+    def force_closed(self) -> None:
+        """Close the breaker now, as if nothing had happened."""
+        self._force("CLOSED")
+
+    def disable(self) -> None:
+        """Let every call go past the breaker; it counts nothing."""
+        self._force("DISABLED")
+
+    def metrics_only(self) -> None:
+        """Let every call go and count, but never trip."""
+        self._force("METRICS_ONLY")
+
+    def reset(self) -> None:
+        """Close the breaker now, with fresh counts."""
+        self._force("CLOSED")
+
+    def limit(self, capacity: float) -> None:
+        """Let only this share (0 to 1) of the calls of all processes go, until somebody says otherwise."""
+        if not 0.0 <= capacity <= 1.0:
+            raise ValueError(f"capacity must be a number from 0 to 1, got {capacity!r}")
+        for place in self._family():
+            self._reader.limit(place, capacity)
+
+    def _force(self, state: str) -> None:
+        for place in self._family():
+            self._reader.force(place, STATES.index(state))
+
+    def _family(self) -> list[int]:
+        """Its own place, and those of its keys."""
+        if not self._reader.controls:
+            raise ArenaError("the arena was opened to be looked at; attach(name, controls=True)", "read_only")
+        keys = f"{self._own_name}["
+        return [self._place, *(place for place, name, *_ in self._reader.members() if name.startswith(keys))]

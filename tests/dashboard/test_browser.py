@@ -302,7 +302,7 @@ def test_over_a_running_demo(page: Page, tmp_path: Path, shots: Path) -> None:
                 page.wait("document.querySelector('.machine .live').dataset.state === 'OPEN'")
                 assert "failures in a row" in page.run("document.querySelector('.why').textContent")
                 assert page.run("document.querySelectorAll('[aria-label=Processes] tbody tr').length") == 1
-                assert "an arena is read from outside" in page.run("document.getElementById('no-controls').textContent")
+                assert "without controls" in page.run("document.getElementById('no-controls').textContent")
                 page.wait("document.querySelector('.plot').getAttribute('aria-label')")
                 page.shoot(shots / "demo-detail.png", whole=True)
             finally:

@@ -65,10 +65,9 @@ def arena(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--arena", "x", "--host", "0.0.0.0"], "a token is needed"),
     (["--arena", "x", "--host", "10.1.2.3"], "--token-file"),
-    (["--arena", "x", "--controls"], "an arena is read from outside"),
     (["--arena", "x y"], "--arena"),
     (["--arena", "x", "--interval", "0"], "interval must be"),
-], ids=["all addresses", "another address", "controls", "name", "interval"])  # fmt: skip
+], ids=["all addresses", "another address", "name", "interval"])  # fmt: skip
 def test_refuses_with_a_sentence(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FAILSOFT_DASHBOARD_TOKEN", raising=False)
     done = CliRunner().invoke(command, ["dashboard", *arguments])

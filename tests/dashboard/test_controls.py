@@ -8,7 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 import failsoft
-from failsoft import CircuitState, dashboard
+from failsoft import ArenaError, CircuitState, dashboard
+from failsoft.arena import attach
 from failsoft.dashboard.names import identity
 from failsoft.events import DegradedChange, Transition, subscribe
 
@@ -130,17 +131,29 @@ def test_nonsense_is_refused_with_a_word(
     assert payments.status().capacity == 1.0
 
 
-def test_an_arena_has_none(tmp_path: Any) -> None:
-    class Arena:
-        name = "x"
+def test_an_arena_is_told_for_all_its_processes(arena_left: str) -> None:
+    market = {"id": identity("market")}
+    with pytest.raises(ValueError, match="controls=True"):
+        dashboard.app(attach(arena_left), controls=True)
+    client = TestClient(From(dashboard.app(attach(arena_left, controls=True), controls=True)), base_url=BASE)
+    outside = attach(arena_left)["market"]
+    for action, more, state, capacity in (
+        ("force_open", {}, "FORCED_OPEN", 0.0),
+        ("reset", {}, "CLOSED", 1.0),
+        ("degrade", {"capacity": 0.25}, "CLOSED", 0.25),
+        ("restore", {}, "CLOSED", 1.0),
+    ):
+        answer = client.post("/api/control", headers=HEADERS, json={**market, "action": action, **more})
+        assert answer.status_code == 200
+        assert (outside.status().state, outside.status().capacity) == (state, capacity)
+    assert [decision.kind for decision in outside.explain().decisions] == [
+        "transition", "transition", "capacity", "capacity",
+    ]  # fmt: skip
 
-        def with_shards(self) -> object:
-            return iter(())
 
-        def processes(self) -> object:
-            return ()
-
-    with pytest.raises(ValueError, match="read from outside"):
-        dashboard.app(Arena(), controls=True)  # type: ignore[arg-type]
-    client = TestClient(From(dashboard.app(Arena())), base_url=BASE)  # type: ignore[arg-type]
-    assert "read from outside" in ask(client, "force_open").json()["error"]
+def test_who_only_looks_at_an_arena_changes_nothing(arena_left: str) -> None:
+    market = attach(arena_left)["market"]
+    for change in (market.force_open, market.reset, lambda: market.limit(0.5)):
+        with pytest.raises(ArenaError, match="controls=True"):
+            change()
+    assert market.status().state is CircuitState.CLOSED

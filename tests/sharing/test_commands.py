@@ -93,7 +93,9 @@ def test_which_arena(arena: str, start: Start) -> None:
 def test_arenas_lists_and_removes(arena: str, start: Start) -> None:
     one = start()
     one.run("guard('alpha')()")
-    rows = {row["name"]: row for row in map(json.loads, run("arenas", "--json").output.splitlines())}
+    listed = run("arenas", "--json")
+    assert listed.exit_code == 0, listed.output
+    rows = {row["name"]: row for row in map(json.loads, listed.output.splitlines())}
     assert rows[arena]["processes"] == [one.pid]
     assert rows[arena]["integrations"] == 1
     assert 100_000 < rows[arena]["bytes"] < 10_000_000

@@ -88,18 +88,23 @@ typedef struct {
 _Static_assert(offsetof(fs_shared, process) % FS_LINE == 0 && sizeof(fs_process) == FS_LINE, "a tenant has a line");
 _Static_assert(sizeof(fs_shared) <= FS_SHARED_HEADER, "the header has its room");
 
+/* What a file is mapped for. */
+typedef enum {
+    FS_LOOKS = 0, /* to read, as often as one likes */
+    FS_SHARES,    /* to have a slot, once in a process; makes the file where there is none */
+    FS_CONTROLS,  /* to read, and to say to its breakers what an operator says */
+} fs_shared_role;
+
 /* A file, mapped. */
 typedef struct {
     fs_shared *shared;
     uint64_t device, inode;  /* which file it was */
     uint32_t slot;           /* this process's, FS_PROCESSES: none */
-    bool writes;
+    fs_shared_role role;
     char path[200];
 } fs_mapping;
 
-/* Map the file, and make it first where there is none. There can be one that writes in a process, and any number that only read; those
- * never make one. */
-fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, bool writes);
+fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, fs_shared_role role);
 void fs_shared_close(fs_mapping *mapping);
 
 /* The lock of the file: a descriptor to give back, negative where it cannot be had (*why) within so long. Whoever is killed

@@ -11,7 +11,7 @@ import click
 @click.option("--arena", metavar="NAME", help="The arena to look at; the only one there is, if there is one only.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8765, show_default=True, help="The port to listen on; 0: any that is free.")
-@click.option("--controls", is_flag=True, help="Only in the process that guards; see docs/dashboard.md.")
+@click.option("--controls", is_flag=True, help="Let visitors force, disable, reset and degrade.")
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="A file that holds the token.")
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A name to be visited under; repeatable.")
 @click.option("--interval", default=1.0, show_default=True, help="Seconds between two looks.")
@@ -36,14 +36,9 @@ def dashboard(
         raise click.ClickException(f"{missing}; run: pip install 'failsoft[dashboard]'") from missing
     from failsoft.dashboard.source import NamedArena
 
-    if controls:
-        raise click.ClickException(
-            "an arena is read from outside, so there is nothing to control from here. Mount the dashboard in the "
-            "process that guards: failsoft.dashboard.app(controls=True), see docs/dashboard.md"
-        )
     name = arena if arena is not None else _the_arena()
     try:
-        source = NamedArena(name)
+        source = NamedArena(name, controls=controls)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--arena") from error
     try:
@@ -51,10 +46,13 @@ def dashboard(
             source,  # type: ignore[arg-type]  # read as an arena is
             host=host,
             port=port,
+            controls=controls,
             token=_token(token_file),
             hosts=hosts,
             interval=interval,
-            ready=lambda url: click.echo(f"failsoft dashboard of the arena {name!r}: {url} (read-only)"),
+            ready=lambda url: click.echo(
+                f"failsoft dashboard of the arena {name!r}: {url} ({'controls on' if controls else 'read-only'})"
+            ),
         )
     except NotSafe as error:
         raise click.ClickException(

@@ -33,7 +33,8 @@ def app(
         api.mount("/failsoft", failsoft.dashboard.app(hosts=["api.example.com"], token=secret))
 
     - `source`: a Registry, the default one if None, or what `attach(name)` gives.
-    - `controls`: let operators force, disable, reset and degrade. Only for a Registry: an arena is read from outside.
+    - `controls`: let operators force, disable, reset and degrade. An arena must be open for it: `attach(name,
+      controls=True)`; what is said goes for all its processes.
     - `token`: what visitors must show, at least 16 characters: as `Authorization: Bearer`, or once on the login page.
       Without, only requests that come from this machine itself, through no proxy, are answered.
     - `authorize`: a function of the request, in place of a token, for applications that know their users.
@@ -53,10 +54,8 @@ def app(
     chosen = default if source is None else source
     if not callable(getattr(chosen, "with_shards", None)):
         raise TypeError(f"source must be a Registry or an Arena, got {source!r}")
-    if controls and not isinstance(chosen, Registry):
-        raise ValueError(
-            "controls need a Registry of this process: an arena is read from outside, and its processes hear nothing"
-        )
+    if controls and not isinstance(chosen, Registry) and not getattr(chosen, "controls", False):
+        raise ValueError("controls of an arena need it to be opened for them: attach(name, controls=True)")
     if not 0.1 <= interval <= 60.0:
         raise ValueError(f"interval must be 0.1 to 60 seconds, got {interval!r}")
     return make_app(chosen, Visitors(token, authorize, hosts), controls=controls, interval=interval)

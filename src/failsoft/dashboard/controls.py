@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from ..arena import SharedIntegration
 from ..logs import warn
 from .names import identity, shown
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections import deque
     from typing import Any
 
+    from ..arena import Arena
     from ..integrations import Integration
     from ..registry import Registry
 
@@ -35,7 +37,7 @@ class Refused(ValueError):
         self.status = status
 
 
-def act(registry: Registry, asked: Any, who: str, audit: deque[dict[str, Any]]) -> dict[str, Any]:
+def act(source: Registry | Arena, asked: Any, who: str, audit: deque[dict[str, Any]]) -> dict[str, Any]:
     """Do what was asked: {"id": ..., "action": ..., "capacity": 0 to 1 for "degrade"}. The audit's new line."""
     if not isinstance(asked, dict):
         raise Refused("the body must be a JSON object")
@@ -45,21 +47,26 @@ def act(registry: Registry, asked: Any, who: str, audit: deque[dict[str, Any]]) 
         raise Refused(f"action must be one of {', '.join(ACTIONS)}")
     if action == "degrade" and (type(capacity) not in (int, float) or not 0.0 <= capacity <= 1.0):
         raise Refused("capacity must be a number, 0 to 1")
-    one = next((one for one in registry.with_shards() if identity(one.name) == id), None)
+    one = next((one for one in source.with_shards() if identity(one.name) == id), None)
     if one is None:
         raise Refused("there is no such integration", 404)
     said = action if action != "degrade" else f"degrade to {capacity * 100:.3g}%"
     line = {"at": round(time.time(), 3), "who": shown(who, 80), "integration": shown(one.name), "action": said}
     warn("an operator at the dashboard (%s): %s %s", line["who"], said, line["integration"])
     audit.append(line)
-    _carry_out(registry, one, action, capacity)
+    _carry_out(source, one, action, capacity)
     return line
 
 
-def _carry_out(registry: Registry, one: Integration, action: str, capacity: Any) -> None:
-    if action == "degrade":
-        registry.capacities.enter(one.family, float(capacity), REASON)
+def _carry_out(source: Any, one: Integration | SharedIntegration, action: str, capacity: Any) -> None:
+    if isinstance(one, SharedIntegration):
+        if action in ("degrade", "restore"):
+            one.limit(float(capacity) if action == "degrade" else 1.0)
+        else:
+            getattr(one, action)()
+    elif action == "degrade":
+        source.capacities.enter(one.family, float(capacity), REASON)
     elif action == "restore":
-        registry.capacities.exit(one.family, REASON)
+        source.capacities.exit(one.family, REASON)
     else:
         getattr(one, action)()

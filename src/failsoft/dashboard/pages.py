@@ -145,8 +145,7 @@ class Pages:
     async def control(self, request: Request) -> Response:
         try:
             if not self._controls:
-                where = "an arena is read from outside" if self._about["shared"] else "start with --controls"
-                raise Refused(f"controls are off: {where}", 403)
+                raise Refused("controls are off: start with --controls", 403)
             if CONTROL_HEADER not in request.headers:
                 raise Refused(f"the header {CONTROL_HEADER} is missing", 403)
             if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

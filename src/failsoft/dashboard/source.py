@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class NamedArena:
     """Reads the arena that has this name now; ArenaError while there is none."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, controls: bool = False) -> None:
         self.name = name
+        self.controls = controls
         self._path = arena_path(name)
         self._arena: Arena | None = None
         self._file: tuple[int, int] | None = None
@@ -30,7 +31,7 @@ class NamedArena:
             raise ArenaError(f"waiting for the arena {self.name!r}: no process shares it yet", "missing") from None
         file = (there.st_dev, there.st_ino)
         if self._arena is None or file != self._file:
-            self._arena, self._file = Arena(self.name), file
+            self._arena, self._file = Arena(self.name, controls=self.controls), file
         return self._arena
 
     def with_shards(self) -> Iterator[SharedIntegration]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
+    from ..arena import Arena
     from ..registry import Registry
 
 FORMATS = ("hlog", "hgrm", "json")
@@ -60,7 +61,7 @@ class _Taken(Record):
 
 
 def dump(
-    source: Registry,
+    source: Registry | Arena,
     file: TextIO | str | os.PathLike[str],
     *,
     format: str = "hlog",
@@ -117,7 +118,7 @@ def load(file: TextIO | str | os.PathLike[str]) -> dict[str, LatencyHistogram]:
     return found
 
 
-def _take(source: Registry, recent: bool) -> list[_Taken]:
+def _take(source: Registry | Arena, recent: bool) -> list[_Taken]:
     now, taken = time.time(), []
     for integration, name in named(source):
         for operation, record in operations(integration):

@@ -37,9 +37,7 @@ async function send(asked, told) {
 
 export function controls(about, id, name) {
   if (!about.controls) {
-    const words = about.shared
-      ? "Controls are not available here: an arena is read from outside, and its processes hear nothing. Mount the dashboard in the process that guards."
-      : "Read-only: this dashboard was started without controls.";
+    const words = "Read-only: this dashboard was started without controls.";
     return h("p", { class: "quiet", id: "no-controls" }, words);
   }
   const told = h("p", { role: "status", class: "told" });
