@@ -23,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import adapters_data
 from failsoft import Registry
 from tests.adapters.origin import Origin
 
@@ -234,6 +235,9 @@ def main() -> None:
         "aiohttp": aiohttp_added(loop),
         "requests": requests_added(),
     }
+    tools = (least, repeated, awaited)
+    alone.update(adapters_data.own(loop, *tools))
+    added.update(adapters_data.added(loop, *tools))
     print("| adapter | the client's own, us of CPU | added, us |\n| --- | --- | --- |")
     for name, figure in added.items():
         print(f"| {name} | {alone[name]:.0f} | {figure:.1f}{'' if figure <= GOAL else ' **over the goal**'} |")

@@ -84,6 +84,8 @@ class Row:
     """Situations in which another category and breaker effect fits, and why."""
     repeats: ClassVar[dict[str, str]] = {}
     """Situations in which the client itself sends a second time, through the adapter, and why."""
+    deep: ClassVar[bool] = False
+    """Only for `pytest --deep`."""
     in_flight: ClassVar[str] = "black hole"
     """The situation in which the server has our request when it is killed."""
 

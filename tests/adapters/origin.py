@@ -7,8 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
-from failsoft.testing.ports import HOST, Unavailable, free_port
-from failsoft.testing.servers import Server
+from failsoft.testing.ports import free_port
+from tests.services.servers import HOST, Server, Unavailable
 
 __all__ = ["Origin", "Unavailable"]
 

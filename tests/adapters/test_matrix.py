@@ -22,7 +22,13 @@ def record() -> dict[str, dict[str, matrix.Cell]]:
     return matrix.recorded()
 
 
-@pytest.mark.parametrize(("name", "situation"), CELLS, ids=[f"{name}, {situation}" for name, situation in CELLS])
+PARAMS = [
+    pytest.param(name, situation, id=f"{name}, {situation}", marks=[pytest.mark.deep] if ROWS[name].deep else [])
+    for name, situation in CELLS
+]
+
+
+@pytest.mark.parametrize(("name", "situation"), PARAMS)
 def test_a_cell(
     serve: Callable[[Any], Any], record: dict[str, dict[str, matrix.Cell]], name: str, situation: str
 ) -> None:

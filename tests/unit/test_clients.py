@@ -59,7 +59,8 @@ NAMED = {
     },
     "redis.exceptions": {
         "TIMEOUT": "TimeoutError",
-        "NETWORK": "ConnectionError MaxConnectionsError",
+        "NETWORK": "ConnectionError",
+        "RATE_LIMIT": "MaxConnectionsError",
         "SERVER_ERROR": "BusyLoadingError MasterDownError ClusterDownError TryAgainError ReadOnlyError OutOfMemoryError"
         " InvalidResponse",
         "CLIENT_ERROR": "ResponseError NoPermissionError AuthenticationError AuthorizationError WatchError LockError",
@@ -67,7 +68,8 @@ NAMED = {
     },
     "valkey.exceptions": {
         "TIMEOUT": "TimeoutError",
-        "NETWORK": "ConnectionError MaxConnectionsError",
+        "NETWORK": "ConnectionError",
+        "RATE_LIMIT": "MaxConnectionsError",
         "SERVER_ERROR": "BusyLoadingError MasterDownError ClusterDownError TryAgainError ReadOnlyError OutOfMemoryError"
         " InvalidResponse",
         "CLIENT_ERROR": "ResponseError NoPermissionError AuthenticationError AuthorizationError WatchError LockError",

@@ -341,7 +341,7 @@ class _AsyncFace:
     def _disabled(self) -> bool:
         return self._exchange._disabled
 
-    def _settle(self, permit: int, outcome: int, took: int) -> None:  # type: ignore[override]  # a guard's, see above
+    def _settle(self, permit: int, outcome: int, took: int) -> None:
         self._exchange._settle(permit, outcome, took)
 
     async def _attempt(self, until: int, _args: object, _kwargs: object) -> Ended:

@@ -26,6 +26,9 @@ _ROOM_OF = {package: room for room, packages in _ROOMS.items() for package in pa
 _WRAPPERS = frozenset({"openai.APIConnectionError", "anthropic.APIConnectionError"})
 """Classes in which an SDK wraps whatever its transport has raised, ours included."""
 
+_REFUSED_BEHIND = frozenset({"redis.exceptions.ConnectionError", "valkey.exceptions.ConnectionError"})
+"""Classes for what happens while connecting and afterwards alike, raised while the socket's own error is handled."""
+
 _NOTHING_SENT = frozenset({
     "httpx.ConnectError", "httpx.ConnectTimeout", "httpx.PoolTimeout",
     "httpx2.ConnectError", "httpx2.ConnectTimeout", "httpx2.PoolTimeout",
@@ -55,6 +58,8 @@ def wrapped(error: BaseException, names: list[str]) -> BaseException | None:
     """What an error with classes of these names stands for, where it only hands that on."""
     if not _WRAPPERS.isdisjoint(names):
         return error.__cause__
+    if not _REFUSED_BEHIND.isdisjoint(names):
+        return error.__context__ if isinstance(error.__context__, ConnectionRefusedError) else None
     first = error.args[0] if error.args else None
     if "requests.exceptions.ConnectionError" in names:
         return first if isinstance(first, Exception) else None

@@ -91,6 +91,7 @@ def _redis(module: str) -> dict[str, Rule]:
     return {
         f"{module}.exceptions.TimeoutError": ErrorCategory.TIMEOUT,
         f"{module}.exceptions.ConnectionError": ErrorCategory.NETWORK,
+        f"{module}.exceptions.MaxConnectionsError": ErrorCategory.RATE_LIMIT,  # of our own pool
         # The server answered that it cannot now.
         f"{module}.exceptions.BusyLoadingError": ErrorCategory.SERVER_ERROR,
         f"{module}.exceptions.ClusterDownError": ErrorCategory.SERVER_ERROR,

@@ -55,7 +55,7 @@ def read(source: Registry, bounds_ns: Sequence[int]) -> Reading:
     return reading
 
 
-def named(source: Registry) -> Iterator[tuple[Integration, str]]:
+def named(source: Registry | Arena) -> Iterator[tuple[Integration, str]]:
     """The integrations of a source, each with a name of its own that can be shown."""
     taken: set[str] = set()
     for integration in source.with_shards():
