@@ -214,7 +214,7 @@ class SharedIntegration:
         self._place = place
         self._own_name = own_name
         self.name = self.family = shown
-        self.type = TYPES[kind] if kind < len(TYPES) else None
+        self.type = TYPES[min(kind, len(TYPES) - 1)]  # a number beyond is nobody's of ours
         self.window = window
 
     def __repr__(self) -> str:

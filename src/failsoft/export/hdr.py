@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from ..arena import Arena
-    from ..registry import Registry
+    from .reading import Source
 
 FORMATS = ("hlog", "hgrm", "json")
 
@@ -61,7 +60,7 @@ class _Taken(Record):
 
 
 def dump(
-    source: Registry | Arena,
+    source: Source,
     file: TextIO | str | os.PathLike[str],
     *,
     format: str = "hlog",
@@ -118,7 +117,7 @@ def load(file: TextIO | str | os.PathLike[str]) -> dict[str, LatencyHistogram]:
     return found
 
 
-def _take(source: Registry | Arena, recent: bool) -> list[_Taken]:
+def _take(source: Source, recent: bool) -> list[_Taken]:
     now, taken = time.time(), []
     for integration, name in named(source):
         for operation, record in operations(integration):

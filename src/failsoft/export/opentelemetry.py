@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-    from ..registry import Registry
     from .families import Family
-    from .reading import Reading
+    from .reading import Reading, Source
 
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -39,7 +38,7 @@ _GROUPS = ("breaker", "bulkhead", "rate_limit", "retry_budget", "throttle")
 _UNITS = {"seconds": "s", "ratio": "1", "": "1"}
 
 
-def observe(source: Registry | None = None, *, meter: Meter | None = None) -> Callable[[], None]:
+def observe(source: Source | None = None, *, meter: Meter | None = None) -> Callable[[], None]:
     """Let a meter observe a source (the default registry without one). Returns what ends it.
 
     End it before you begin anew, or the SDK has two of each. Without `meter` the global provider's is taken, which may
@@ -62,7 +61,7 @@ def observe(source: Registry | None = None, *, meter: Meter | None = None) -> Ca
 class _Observer:
     """Answers the instruments of one meter."""
 
-    def __init__(self, source: Registry | None) -> None:
+    def __init__(self, source: Source | None) -> None:
         self._source = source
         self._stopped = False
         self._held: tuple[float, Reading] | None = None
@@ -119,7 +118,7 @@ class _Observer:
                     labels = {"failsoft.integration": name, "failsoft.operation": operation, "quantile": str(share)}
                     yield Observation(value, labels)
 
-    def _now(self) -> Registry:
+    def _now(self) -> Source:
         return registry.default if self._source is None else self._source
 
     def _reading(self) -> Reading:

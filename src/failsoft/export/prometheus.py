@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.samples import Sample
 
-    from ..registry import Registry
     from .families import Family
-    from .reading import Reading
+    from .reading import Reading, Source
 
     Labels: TypeAlias = dict[str, str]
 
@@ -35,7 +34,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 """The content types of what `render` writes."""
 
 
-def render(source: Registry | None = None, *, openmetrics: bool = False, buckets: Iterable[float] = DEFAULT) -> bytes:
+def render(source: Source | None = None, *, openmetrics: bool = False, buckets: Iterable[float] = DEFAULT) -> bytes:
     """The metrics of a source (the default registry without one) as a page for Prometheus, in UTF-8.
 
     `buckets` are the bounds of the latency histograms in seconds, at most 64. The content type is `CLASSIC`, or
@@ -46,7 +45,7 @@ def render(source: Registry | None = None, *, openmetrics: bool = False, buckets
 
 
 def respond(
-    source: Registry | None = None, accept: str | None = None, *, buckets: Iterable[float] = DEFAULT
+    source: Source | None = None, accept: str | None = None, *, buckets: Iterable[float] = DEFAULT
 ) -> tuple[bytes, str]:
     """The answer to a scrape: the page, and its content type, in the format that the `Accept` header prefers."""
     openmetrics = wants_openmetrics(accept)
@@ -65,7 +64,7 @@ def wants_openmetrics(accept: str | None) -> bool:
     return best["application/openmetrics-text"] > 0.0 and best["application/openmetrics-text"] >= best["text/plain"]
 
 
-def collector(source: Registry | None = None, *, buckets: Iterable[float] = DEFAULT) -> SourceCollector:
+def collector(source: Source | None = None, *, buckets: Iterable[float] = DEFAULT) -> SourceCollector:
     """A collector for prometheus-client that reads a source (the default registry without one) at each scrape.
 
     Register it once, with any registry: `REGISTRY.register(collector())`. `buckets` are the bounds of the latency
@@ -83,7 +82,7 @@ def collector(source: Registry | None = None, *, buckets: Iterable[float] = DEFA
 class SourceCollector:
     """What `collector` gives. prometheus-client asks it for nothing but `collect` and `describe`."""
 
-    def __init__(self, source: Registry | None, buckets: Buckets) -> None:
+    def __init__(self, source: Source | None, buckets: Buckets) -> None:
         self._given = source
         self._buckets = buckets
         self._bounds: dict[tuple[str, str], list[Labels]] = {}  # of the last scrape: making them is a third of one
@@ -159,5 +158,5 @@ def _quality(text: str | None) -> float:
         return 0.0
 
 
-def _source(given: Registry | None) -> Registry:
+def _source(given: Source | None) -> Source:
     return registry.default if given is None else given

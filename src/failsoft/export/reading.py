@@ -9,12 +9,17 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import TypeAlias
 
     from .._core import Operation
+    from ..arena import Arena, SharedIntegration
     from ..breakers import BreakerStatus
     from ..config import CircuitState, IntegrationType
     from ..integrations import Integration
     from ..registry import Registry
+
+    Source: TypeAlias = Registry | Arena
+    Observed: TypeAlias = Integration | SharedIntegration
 
 NAME_MOST = 256
 """Characters of a name that are shown. A longer one ends in a checksum of all of it."""
@@ -38,7 +43,7 @@ class Reading:
         self.durations: list[tuple[tuple[int, ...], int, int]] = []
 
 
-def read(source: Registry, bounds_ns: Sequence[int]) -> Reading:
+def read(source: Source, bounds_ns: Sequence[int]) -> Reading:
     """Look at a source. `bounds_ns` cut its histograms."""
     reading = Reading()
     for integration, name in named(source):
@@ -55,14 +60,14 @@ def read(source: Registry, bounds_ns: Sequence[int]) -> Reading:
     return reading
 
 
-def named(source: Registry | Arena) -> Iterator[tuple[Integration, str]]:
+def named(source: Source) -> Iterator[tuple[Observed, str]]:
     """The integrations of a source, each with a name of its own that can be shown."""
     taken: set[str] = set()
     for integration in source.with_shards():
         yield integration, _own(integration.name, taken)
 
 
-def operations(integration: Integration) -> Iterator[tuple[str, Operation]]:
+def operations(integration: Observed) -> Iterator[tuple[str, Operation]]:
     """Its operations, each with a name of its own that can be shown."""
     taken: set[str] = set()
     # Those that come between the two are for the next time.
@@ -98,7 +103,7 @@ def _breaker(status: BreakerStatus) -> tuple[float | None, ...]:
     )  # fmt: skip
 
 
-def _budget(integration: Integration) -> tuple[float | None, ...]:
+def _budget(integration: Observed) -> tuple[float | None, ...]:
     # Keys share the budget of their integration, and it would be counted once for each.
     budget = integration.budget() if integration.family == integration.name else None
     if budget is None:
@@ -106,7 +111,7 @@ def _budget(integration: Integration) -> tuple[float | None, ...]:
     return budget.balance, budget.full, budget.retries, budget.hedges, budget.refused
 
 
-def _load(integration: Integration) -> tuple[float | None, ...]:
+def _load(integration: Observed) -> tuple[float | None, ...]:
     load = integration.load_if_any()
     if load is None:
         return (None,) * 6
