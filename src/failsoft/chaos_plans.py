@@ -347,14 +347,19 @@ def shake_block(block: Block, recovery: Recovery) -> None:
 
 async def shake_block_async(block: Block, recovery: Recovery) -> None:
     """The same, awaited. A block has no deadline of its own that would end the latency; one around it does."""
-    fate = _fate(recovery, block=True)
-    if fate is None:
-        return
     try:
-        fate.tell(recovery)
-        if fate.latency > 0.0:
-            await timers.current.sleep_async(fate.latency)
-        fate.end()
+        await befall(recovery)
     except BaseException as error:
         block._settle(error, patient=True)
         raise
+
+
+async def befall(recovery: Recovery) -> None:
+    """What befalls an attempt that is about to be made and has nothing to be answered with: the latency, an exception."""
+    fate = _fate(recovery, block=True)
+    if fate is None:
+        return
+    fate.tell(recovery)
+    if fate.latency > 0.0:
+        await timers.current.sleep_async(fate.latency)
+    fate.end()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from failsoft import CircuitOpenError, CircuitState, Integration, IntegrationTimeoutError, Registry, deadline
+from failsoft import CircuitOpenError, CircuitState, Integration, IntegrationTimeoutError, Registry, chaos, deadline
 from failsoft._core import EVENTS
 from failsoft.adapters.httpx import AsyncFailsoftTransport, FailsoftTransport, async_client, client
 from failsoft.testing import FakeClock
@@ -619,3 +619,22 @@ def test_many_at_once_leave_nothing_behind(setup: Setup, origin: Origin) -> None
     assert time.monotonic() - began < 10.0
     assert integration.load().in_flight == 0
     assert counts(integration)["calls"] == 20
+
+
+# ---- chaos
+
+
+def test_chaos_befalls_requests_as_it_does_calls(setup: Setup) -> None:
+    integration = peer(retry_policy={"max_retries": 0})
+    transport = setup.transport(integration, setup.mock(lambda _: setup.library.Response(200)))
+    with chaos(integration, error=ConnectionResetError("chaos")) as plan, pytest.raises(ConnectionResetError):
+        setup.get(transport)
+    assert plan.injected == 1
+    assert setup.sent == []
+    assert counts(integration)["failures"] == 1
+    with chaos(integration, latency=0.05):
+        began = time.monotonic()
+        assert setup.get(transport).status_code == 200
+        assert time.monotonic() - began >= 0.05
+    assert setup.get(transport).status_code == 200
+    assert len(setup.sent) == 2

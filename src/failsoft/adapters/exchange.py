@@ -164,6 +164,12 @@ class Exchange(Block):
             if self._dropped is not None:  # not before: who is refused gets it
                 self._drop(self._dropped)
                 self._dropped = None
+            if self._is_shaken():
+                from ..chaos_plans import shake
+
+                shake(self._guard._recovery, block=True)
+                self.in_time()
+                seconds = self.left()
             response, status = self._send(seconds)
         except BaseException as error:
             return self._failed(error, patient=False)
@@ -183,12 +189,19 @@ class Exchange(Block):
             if self._dropped is not None:
                 await self._drop_async(self._dropped)
                 self._dropped = None
-            response = await self.bounded(self._sending(seconds))
+            work = self._shaken_sending() if self._is_shaken() else self._sending(seconds)
+            response = await self.bounded(work)
             status = self._sent(response)
         except BaseException as error:
             self._sent(None)
             return self._failed(error, patient=True)
         return self._answered(response, status)
+
+    async def _shaken_sending(self) -> Any:
+        from ..chaos_plans import befall
+
+        await befall(self._guard._recovery)
+        return await self._sending(self.left())
 
     async def _waited(self, permit: int, until: int) -> int:
         """Load control has no room: wait for it. A permit, or why there is none."""
