@@ -355,7 +355,7 @@ async def shake_block_async(block: Block, recovery: Recovery) -> None:
 
 
 async def befall(recovery: Recovery) -> None:
-    """What befalls an attempt that is about to be made and has nothing to be answered with: the latency, an exception."""
+    """What befalls an attempt about to be made that nothing can be answered with: latency, then an exception."""
     fate = _fate(recovery, block=True)
     if fate is None:
         return

@@ -29,6 +29,8 @@
 static char folder[64];
 static char path[128];
 
+static bool deep;
+
 static const char *fresh(void) {
     static int number;
     snprintf(path, sizeof path, "%s/arena-%d", folder, number++);
@@ -214,7 +216,7 @@ static void garbage(void) {
         {FS_SHARED_HEADER, 64 << 10}, {FS_SLOTS_AT, 64 << 10},
         {offsetof(fs_shared, departed), sizeof(fs_shared) - offsetof(fs_shared, departed)},
     };
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < (deep ? 1000000 : 3000); round++) {
         state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
         size_t part = (state >> 33) % 3, at = parts[part].at + (state >> 20) % parts[part].bytes / 4 * 4;
         uint32_t word = state & 1 ? (uint32_t)(state >> 32) : (uint32_t)(state >> 50);
@@ -232,6 +234,8 @@ static void garbage(void) {
         }
     }
     close(fd);
+    printf("score: random words in the file crash nobody who reads it from outside | crashes | 0 | %d words\n", deep ? 1000000 : 3000);
+    fflush(NULL);
 }
 
 /* ---- who sees what of whom */
@@ -478,7 +482,7 @@ static void after_kills(void) {
 }
 
 int main(int count, char **arguments) {
-    bool deep = count > 1 && strcmp(arguments[1], "deep") == 0;
+    deep = count > 1 && strcmp(arguments[1], "deep") == 0;
     uint64_t most = deep ? KILLS_DEEP : KILLS;
     snprintf(folder, sizeof folder, "/dev/shm/failsoft-test-XXXXXX");
     if (!mkdtemp(folder)) {
