@@ -65,12 +65,17 @@ def arena_path(name: str) -> str:
         raise ValueError(f"name must have no NUL character, got {name!r}")
     if "/" in name:
         return os.path.abspath(name)
-    if len(name) > NAME_MOST or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name[0] in ".-":
+    if not _plain(name):
         raise ValueError(
             f"name must be at most {NAME_MOST} ASCII letters, digits, '.', '_' or '-', not begin with '.' or '-', "
             f"or be a path with a '/', got {name!r}"
         )
     return os.path.join(_folder(), f"{_prefix()}{name}")
+
+
+def _plain(name: str) -> bool:
+    known = all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
+    return 0 < len(name) <= NAME_MOST and known and name[0] not in ".-"
 
 
 def _prefix() -> str:
@@ -92,7 +97,16 @@ def arenas() -> tuple[str, ...]:
     except ArenaError:
         return ()
     prefix = _prefix()
-    return tuple(sorted(file[len(prefix) :] for file in os.listdir(folder) if file.startswith(prefix)))
+    with os.scandir(folder) as files:  # others may write there too
+        return tuple(sorted(file.name[len(prefix) :] for file in files if file.name.startswith(prefix) and _ours(file)))
+
+
+def _ours(file: os.DirEntry[str]) -> bool:
+    try:
+        owner = file.stat(follow_symlinks=False).st_uid
+    except OSError:  # removed since
+        return False
+    return owner == os.geteuid() and _plain(file.name.removeprefix(_prefix()))
 
 
 def attach(name: str, *, controls: bool = False) -> Arena:

@@ -68,8 +68,8 @@ def chaos(
 
     `name` is an integration of `registry` (the default one), the shard of one ("name[key]"), or the Integration itself;
     of a name that is not there a KeyError. Several plans may be on: latencies add up, and the first error or outcome
-    counts. In blocks (`attempt`, `many`) an outcome has no place and only latency and errors do; streams and health
-    checks are left alone. With FAILSOFT_DISABLED there is no gate, and no chaos.
+    counts. In blocks (`attempt`, `many`) and for requests of adapters an outcome has no place and only latency and
+    errors do; streams and health checks are left alone. With FAILSOFT_DISABLED there is no gate, and no chaos.
     """
     return Chaos(_named(name, registry), latency, error, outcome, rate, seed, operations)
 

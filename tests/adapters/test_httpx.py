@@ -134,6 +134,30 @@ def setup(request: pytest.FixtureRequest) -> Setup:
     return Setup(request.param)
 
 
+# ---- chaos
+
+
+def test_chaos_befalls_requests_too(setup: Setup) -> None:
+    """Before they are sent, each attempt by itself, and for no longer than a server would be waited for."""
+    integration = peer(circuit_breaker={"timeout": 0.05}, bulkhead={"max_concurrent": 1})
+    transport = setup.transport(integration, setup.mock(lambda _: setup.library.Response(200, text="ok")))
+    with chaos(integration, error=ConnectionResetError) as plan, pytest.raises(ConnectionResetError) as caught:
+        setup.get(transport)
+    assert caught.value.__notes__[0] == "injected by failsoft.chaos"
+    assert (plan.injected, len(setup.sent), counts(integration)["retries"]) == (3, 0, 2)
+    with chaos(integration, latency=0.02):
+        assert setup.get(transport).text == "ok"
+    assert setup.limits[-1]["read"] < 0.035
+    with chaos(integration, latency=5.0, rate=1.0), pytest.raises(setup.library.ReadTimeout) as late:
+        setup.run(transport, lambda session: session.post("http://peer/"))
+    assert isinstance(late.value, IntegrationTimeoutError)
+    assert counts(integration)["timeouts"] == 1
+    assert len(setup.sent) == 1
+    with chaos(integration, outcome="not a response"):
+        assert setup.get(transport).text == "ok"
+    assert integration.load().in_flight == 0
+
+
 # ---- what counts
 
 
@@ -464,6 +488,48 @@ def test_who_is_cancelled_between_two_attempts_leaves_no_response_open(library: 
 
     asyncio.run(main())
     assert stream.closed
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_switched_connection_is_no_body_to_wait_for(library: str) -> None:
+    """A WebSocket lives as long as it likes; its request has been answered."""
+    module: Any = pytest.importorskip(library)
+    integration = peer(bulkhead={"max_concurrent": 1})
+
+    class Socket(Bytes, module.SyncByteStream):  # type: ignore[misc, name-defined]
+        pass
+
+    inner = module.MockTransport(lambda _: module.Response(101, stream=Socket([b"never read"])))
+    with module.Client(transport=FailsoftTransport(integration, inner)) as session:
+        with session.stream("GET", "http://peer.example/"):
+            assert counts(integration)["calls"] == 1
+            assert integration.load().in_flight == 0
+    assert counts(integration)["ignored"] == 0
+
+
+def test_a_stream_is_closed_where_its_generator_cannot_be() -> None:
+    httpx = pytest.importorskip("httpx")
+    bound = peer(bulkhead={"max_concurrent": 1})
+
+    class Stubborn(Bytes, httpx.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                yield b"x"
+            finally:
+                raise RuntimeError("it does not end well")
+
+    stream = Stubborn([])
+    inner = httpx.MockTransport(lambda _: httpx.Response(200, stream=stream))
+
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=AsyncFailsoftTransport(bound, inner)) as session:
+            with pytest.raises(RuntimeError, match="it does not end well"):
+                async with session.stream("GET", "http://peer.example/") as response:
+                    await anext(response.aiter_raw())
+
+    asyncio.run(main())
+    assert stream.closed
+    assert bound.load().in_flight == 0
 
 
 def test_a_hidden_hang_is_seen_by_the_breaker(origin: Origin) -> None:

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from failsoft import CircuitOpenError, ErrorCategory, Integration, IntegrationTimeoutError, classify_error, deadline
+from failsoft import (
+    CircuitOpenError,
+    ErrorCategory,
+    Integration,
+    IntegrationError,
+    IntegrationTimeoutError,
+    chaos,
+    classify_error,
+    deadline,
+)
 from failsoft.adapters.ai import ai_client
 
 from .origin import Origin
@@ -287,6 +296,59 @@ def test_what_ai_client_gives_itself_is_not_given_to_it() -> None:
         ai_client(openai.OpenAI, peer(), api_key="k", max_retries=5)
     with pytest.raises(TypeError, match="must be a client"):
         ai_client(dict, peer())
+
+
+def test_ai_client_makes_clients_of_classes_of_the_users_own() -> None:
+    openai = pytest.importorskip("openai")
+    for base in (openai.OpenAI, openai.AsyncOpenAI):
+        own = type("Own", (base,), {"__module__": __name__})
+        assert type(ai_client(own, peer(), api_key="k")) is own
+
+
+# ---- chaos
+
+
+def test_chaos_befalls_aiohttp_and_requests_too() -> None:
+    integration = peer(circuit_breaker={"failure_threshold": 10})
+
+    async def ask(session: Any) -> None:
+        with pytest.raises(IntegrationError, match="chaos: SERVER_ERROR"):
+            await session.get("http://127.0.0.1:1/")
+
+    with chaos(integration, error="SERVER_ERROR") as plan:
+        with_aiohttp(integration, ask)
+        with with_requests(integration) as session, pytest.raises(IntegrationError, match="chaos: SERVER_ERROR"):
+            session.get("http://127.0.0.1:1/")
+    assert plan.injected == 6
+
+
+# ---- hosts
+
+
+def test_a_host_is_the_same_with_and_without_its_schemes_port() -> None:
+    """The breaker of one host must not be two."""
+    seen: list[str] = []
+    closed = peer()
+    closed.force_open()
+
+    def by_host(host: str) -> Integration:
+        seen.append(host)
+        return closed
+
+    with with_requests(by_host) as session:  # type: ignore[arg-type]
+        for port in ("", ":80", ":8080"):
+            with pytest.raises(CircuitOpenError):
+                session.get(f"http://quotes.example{port}/")
+    assert list(dict.fromkeys(seen)) == ["quotes.example", "quotes.example:8080"]
+    seen.clear()
+
+    async def ask(session: Any) -> None:
+        for port in ("", ":443", ":80"):
+            with pytest.raises(CircuitOpenError):
+                await session.get(f"https://quotes.example{port}/")
+
+    with_aiohttp(by_host, ask)
+    assert list(dict.fromkeys(seen)) == ["quotes.example", "quotes.example:80"]
 
 
 # ---- imports

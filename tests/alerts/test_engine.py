@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -415,6 +416,53 @@ def test_a_source_that_cannot_be_read_is_no_data(clock: FakeClock) -> None:
     alerts = Alerts([AlertRule("open", when="state == OPEN")], source=Gone())
     assert alerts.tick() == ()
     assert alerts.status().read_errors == 1
+
+
+class Leaving:
+    """A source as an arena is one: an integration may have gone by the time that it is read."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def with_shards(self) -> Iterator[Any]:
+        yield Gone()
+        yield from self._registry.with_shards()
+
+
+class Gone:
+    name = "gone"
+    operations = recorded = ()
+
+    def status(self) -> Any:
+        raise KeyError(7)
+
+
+def test_one_that_has_gone_takes_no_other_along(registry: Registry, clock: FakeClock) -> None:
+    registry.integration("db", "database").force_open()
+    alerts = Alerts([AlertRule("held", when="state == FORCED_OPEN")], source=Leaving(registry))
+    assert kinds(alerts.tick()) == ["firing held/db"]
+    assert alerts.status().read_errors == 0
+
+
+def test_a_function_that_would_end_the_program_ends_no_other_rule(registry: Registry, clock: FakeClock) -> None:
+    def leave(_: Observation) -> bool:
+        raise SystemExit(1)
+
+    def cancelled(_: Observation) -> bool:
+        raise asyncio.CancelledError
+
+    registry.integration("db", "database").force_open()
+    rules = [AlertRule(f.__name__, when=f, per="integration") for f in (leave, cancelled)]
+    alerts = Alerts([*rules, AlertRule("held", when="state == FORCED_OPEN")], source=registry)
+    assert [notice.rule for notice in alerts.tick()] == ["held"]
+    assert alerts.status().rule_errors == 2
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf")])
+def test_a_look_is_at_a_moment(registry: Registry, clock: FakeClock, now: float) -> None:
+    alerts = Alerts([], source=registry)
+    with pytest.raises(ValueError, match="now must be a number of seconds"):
+        alerts.tick(now)
 
 
 def test_what_fires_and_vanishes_ends_without_data(clock: FakeClock) -> None:

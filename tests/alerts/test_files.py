@@ -121,6 +121,18 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     ]
 
 
+def test_names_in_a_file_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from failsoft.cli.commands import failsoft
+
+    hostile = '[alerts."\\u001b]0;x\\u0007"]\nwhen = "p98 > 1"\n"b\\u001b[2J" = 3\n["\\u001b[31m"]\n'
+    done = CliRunner().invoke(failsoft, ["check", str(write(tmp_path, hostile))], color=True)
+    assert done.exit_code == 1
+    assert r"alerts.\x1b]0;x\x07" in done.stdout
+    assert not {"\x1b", "\x07"} & set(done.stdout)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -311,6 +311,17 @@ def test_slack_gets_what_it_knows_and_hostile_names_are_inert(receiver: Receiver
     assert [field["title"] for field in attachment["fields"]] == ["Integration", "Severity", "Condition", "Seen"]
 
 
+def test_slack_and_its_kin_make_no_markup_of_a_name() -> None:
+    """Slack's top text is markup unless it is told otherwise; Mattermost knows no such switch, and [links](...)."""
+    registry = Registry()
+    registry.integration("[docs.example](https://evil.example)", "database").force_open()
+    (notice,) = Alerts([AlertRule("held", when="state == FORCED_OPEN")], (), registry).tick()
+    registry.close()
+    payload = slack_payload(notice)
+    assert payload["mrkdwn"] is False
+    assert "](" not in json.dumps(payload, ensure_ascii=False)
+
+
 def test_payload_of_ones_own(registry: Registry, receiver: Receiver) -> None:
     def payload(notice: Notice) -> dict[str, str]:
         return {"said": str(notice)}

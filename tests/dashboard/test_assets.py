@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
+from failsoft import dashboard
 from failsoft.dashboard import assets
 from failsoft.dashboard.assets import load_assets
+from failsoft.dashboard.source import NamedArena
 
-from .conftest import Visit
+from .conftest import BASE, From, Visit
 
 STATIC = Path(assets.__file__).parent / "static"
 SCRIPTS = sorted(STATIC.glob("*.js"))
@@ -80,3 +83,15 @@ def test_metrics_are_served_where_they_can_be_written(visit: Visit, payments: ob
     more = client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
     assert more.headers["content-type"].startswith("application/openmetrics-text")
     assert more.text.endswith("# EOF\n")
+
+
+def test_metrics_come_in_the_format_that_is_preferred(visit: Visit, payments: object) -> None:
+    accept = "application/openmetrics-text;version=1.0.0;q=0.1, text/plain;q=0.9"
+    assert visit().get("/metrics", headers={"accept": accept}).headers["content-type"].startswith("text/plain")
+
+
+def test_metrics_of_an_arena_that_is_not_there_yet_are_not_our_fault() -> None:
+    page = dashboard.app(NamedArena("no-such-arena-here"))  # type: ignore[arg-type]  # read as an arena is
+    answer = TestClient(From(page), base_url=BASE).get("/metrics")
+    assert answer.status_code == 503
+    assert "no-such-arena-here" in answer.text

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,36 @@ def test_shows_the_processes_of_an_arena_and_ends_quietly(arena: str) -> None:
             assert process.communicate(timeout=10)[1] == ""
         finally:
             process.kill()
+
+
+FORKS = """
+import os, threading, warnings
+from failsoft import Registry, dashboard
+warnings.simplefilter("ignore")
+told, ready = [], threading.Event()
+options = {"port": 0, "ready": lambda url: (told.append(url), ready.set())}
+threading.Thread(target=dashboard.serve, args=(Registry(),), kwargs=options, daemon=True).start()
+assert ready.wait(10)
+if os.fork() == 0:
+    os.close(1)
+    os.read(0, 1)
+    os._exit(0)
+print(told[0], flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_does_not_keep_the_port() -> None:
+    """Workers that outlive who served the dashboard would listen for ever, and never answer."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    ) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert parent.wait(10) == 0  # its child waits for our input to end
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            urllib.request.urlopen(url, timeout=5)
 
 
 def test_may_be_started_before_what_it_shows(tmp_path: Path) -> None:

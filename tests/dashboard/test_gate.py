@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.datastructures import URL
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
@@ -30,6 +32,22 @@ def test_a_name_that_was_pointed_here_is_not_answered(visit: Visit, host: str) -
     visitor = visit()
     for address in ADDRESSES:
         assert visitor.get(address, headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1/login?", "localhost/login#", "localhost:8765/static/style.css?x=", "a@127.0.0.1", "127.0.0.1\\login"],
+)
+def test_a_host_that_goes_on_as_an_address_is_none(visit: Visit, host: str) -> None:
+    """Some versions of Starlette would take what is behind the slash for the path, and /login is open to all."""
+    far = visit(("10.1.2.3", 1), token=TOKEN, controls=True)
+    assert far.get("/api/state", headers={"host": host}).status_code == 421
+    assert far.post("/api/control", headers={"host": host, "x-failsoft-control": "1"}, json={}).status_code == 421
+
+
+def test_the_path_that_is_routed_is_the_one_that_is_asked_about(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("starlette.requests.Request.url", URL("http://127.0.0.1/login?/api/state"))
+    assert visit(("10.1.2.3", 1), token=TOKEN).get("/api/state").status_code == 401
 
 
 def test_names_may_be_allowed(visit: Visit) -> None:
@@ -63,7 +81,7 @@ def test_without_a_token_only_this_machine_is_answered(visit: Visit) -> None:
         assert visit(("10.1.2.3", 1)).get(address).status_code == 403
 
 
-@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-real-ip"])
+@pytest.mark.parametrize("header", ["forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-real-ip"])
 def test_a_proxy_on_this_machine_is_not_this_machine(visit: Visit, header: str) -> None:
     assert visit().get("/api/state", headers={header: "127.0.0.1"}).status_code == 403
 
@@ -114,6 +132,25 @@ def test_an_application_may_know_its_users(visit: Visit) -> None:
     far = visit(("10.1.2.3", 1), authorize=lambda request: request.headers.get("x-user") == "ops")
     assert far.get("/api/state", headers={"x-user": "ops"}).status_code == 200
     assert far.get("/api/state", headers={"x-user": "eve"}).status_code == 403
+
+
+def test_an_async_function_lets_nobody_in(visit: Visit) -> None:
+    """A coroutine is true, whatever it would have said."""
+
+    async def no(_: object) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match="authorize must be a plain function"):
+        visit(authorize=no)
+    waiting: list[Any] = []
+
+    def hidden(request: object) -> Any:
+        waiting.append(no(request))
+        return waiting[-1]
+
+    assert visit(authorize=hidden).get("/api/state").status_code == 403
+    for one in waiting:
+        one.close()
 
 
 def test_every_answer_is_strict(visit: Visit) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import warnings
+from typing import Any
+
 import pytest
 
 import failsoft
@@ -228,3 +234,36 @@ def test_a_look_that_takes_long_is_made_rarely(registry: failsoft.Registry) -> N
     assert sampler.pause == 10.0
     sampler.took = 0.001
     assert sampler.pause == pytest.approx(0.999)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_in_the_middle_of_a_look_leaves_the_child_a_dashboard(registry: failsoft.Registry) -> None:
+    """A server that loads the application first and forks then: the thread that looks is not in its children."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def with_shards(self) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                inside.set()
+                go_on.wait(10.0)
+            return registry.with_shards()
+
+    sampler = Sampler(Slow(), 1.0)
+    looking = threading.Thread(target=sampler.look)
+    looking.start()
+    try:
+        assert inside.wait(10.0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+            child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(5)
+                sampler.look()
+                os._exit(0 if sampler.frame()["cards"] == [] else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        go_on.set()
+        looking.join()

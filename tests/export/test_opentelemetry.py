@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -62,6 +63,24 @@ def test_the_numbers_are_those_of_the_program(source: Registry, reader: InMemory
     assert found["failsoft.bulkhead.limit"] == {("api",): 3, ("api[xetra]",): 3, ("api[nyse]",): 3}
     stop()
     assert not numbers(reader)
+
+
+def test_it_begins_anew_and_twice_is_once(source: Registry, reader: InMemoryMetricReader) -> None:
+    """An SDK hears only the first instrument of a name, and adds up what one instrument is told twice."""
+    meter = MeterProvider([reader]).get_meter("test")
+    observe(source, meter=meter)()
+    assert not numbers(reader)
+    first, second = observe(source, meter=meter), observe(source, meter=meter)
+    assert numbers(reader)["failsoft.calls"]["market", "quote"] == len(DURATIONS)
+    first()
+    assert numbers(reader)["failsoft.calls"]["market", "quote"] == len(DURATIONS)
+    other = Registry()
+    other.integration("else", "cache").record("get").record_ns(1000)
+    observe(other, meter=meter)
+    assert numbers(reader)["failsoft.calls"] == {**numbers(reader)["failsoft.calls"], ("else", "get"): 1}
+    assert ("market", "quote") in numbers(reader)["failsoft.calls"]
+    second()
+    assert numbers(reader)["failsoft.calls"] == {("else", "get"): 1}
 
 
 def test_each_collection_looks_anew(clock: FakeClock, reader: InMemoryMetricReader, monkeypatch: Any) -> None:
@@ -179,6 +198,17 @@ def failing(source: Registry, name: str = "db", **options: Any) -> Callable[[], 
         raise ConnectionError("a secret in the text")
 
     return robots
+
+
+def test_names_on_spans_can_be_sent(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that cannot encode one name loses all the spans that it sends with it."""
+    monkeypatch.setattr(logging.getLogger("failsoft"), "propagate", False)  # nor could a report of this test be sent
+    robots = failing(Registry(), name="\ud800" + "M" * 100_000)
+    with spans.tracer.start_as_current_span("first"), pytest.raises(ConnectionError):
+        robots()
+    told = [value for event in spans.events("first") for value in event.attributes.values() if isinstance(value, str)]
+    assert any(name.startswith("\\ud800MMM") for name in told)
+    assert all(len(name.encode()) < 400 for name in told)
 
 
 def test_events_are_on_the_span_they_happened_in(spans: Spans) -> None:

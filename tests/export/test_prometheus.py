@@ -56,6 +56,26 @@ def test_both_parsers_and_both_writers_agree(source: Registry) -> None:
     assert len(ours) > 300
 
 
+def test_one_that_has_gone_takes_no_other_along(source: Registry) -> None:
+    """As an integration of an arena may, between its name and its numbers."""
+
+    class Gone:
+        name = family = "gone"
+        type = "cache"
+        passes_through = False
+
+        def status(self) -> Any:
+            raise KeyError(7)
+
+    class Leaving:
+        def with_shards(self) -> Iterator[Any]:
+            yield Gone()
+            yield from source.with_shards()
+
+    leaving: Any = Leaving()
+    assert samples(leaving) == samples(source)
+
+
 def test_the_numbers_are_those_of_the_program(source: Registry) -> None:
     found = samples(source)
     quote = {"integration": "market", "operation": "quote"}

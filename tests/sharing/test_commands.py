@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from failsoft.arena import arena_path
+from failsoft.arena import arena_path, arenas
 from tests.sharing.conftest import Start, environment
 
 pytest.importorskip("rich")
@@ -20,9 +20,13 @@ testing = pytest.importorskip("click.testing")
 
 
 def run(*arguments: str, **variables: str) -> Any:
+    return testing.CliRunner().invoke(_command(), arguments, env={"FAILSOFT_ARENA": None, **variables})
+
+
+def _command() -> Any:
     from failsoft.cli.commands import failsoft
 
-    return testing.CliRunner().invoke(failsoft, arguments, env={"FAILSOFT_ARENA": None, **variables})
+    return failsoft
 
 
 def test_status_ends_with_what_a_probe_wants_to_know(arena: str, start: Start) -> None:
@@ -88,6 +92,29 @@ def test_which_arena(arena: str, start: Start) -> None:
         assert run("top", "--once", "--interval", "0", FAILSOFT_ARENA=arena).exit_code == 0
     finally:
         Path(arena_path(arena + "-b")).unlink()
+
+
+def test_files_that_others_leave_beside_arenas_are_none(arena: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody may write to /dev/shm, under our prefix too: no name of theirs gets to a terminal, or in the way."""
+    ours = Path(arena_path(arena))
+    strange = ours.with_name(f"{ours.name}-\x1b[31m")
+    theirs = ours.with_name(f"{ours.name}-theirs")
+    for file in (ours, strange, theirs):
+        file.touch()
+    if os.geteuid() == 0:
+        os.chown(theirs, 1, 1)
+    try:
+        assert arena in arenas()
+        assert not [name for name in arenas() if "\x1b" in name]
+        assert os.geteuid() != 0 or f"{arena}-theirs" not in arenas()
+        assert run("arenas").exit_code == 0
+        monkeypatch.setattr("failsoft.cli.chosen.arenas", lambda: ("one", "two\x1b[31m"))
+        done = testing.CliRunner().invoke(_command(), ["dashboard"], color=True, env={"FAILSOFT_ARENA": None})
+        assert r"which arena? There are one, two\x1b[31m" in done.output
+        assert "\x1b" not in done.output
+    finally:
+        for file in (ours, strange, theirs):
+            file.unlink()
 
 
 def test_arenas_lists_and_removes(arena: str, start: Start) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -284,6 +286,37 @@ def test_it_ends_with_connections_in_every_state(echo: Echo) -> None:
         connected(proxy)
     with proxy:  # and begins anew
         connected(proxy).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_holds_nothing_open(proxy: FaultProxy) -> None:
+    """What it inherits would be listened to, and kept open, by nobody."""
+    with connected(proxy) as client:
+        client.sendall(b"a")
+        assert read(client, 1) == b"a"
+        until, go = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+            child = os.fork()
+        if child == 0:
+            try:
+                os.close(go)
+                proxy.close()  # it has nothing to close, and waits for nobody
+                os._exit(3 if os.read(until, 1) == b"x" else 4)
+            finally:
+                os._exit(5)
+        try:
+            proxy.set(refuse=True)
+            with pytest.raises(ConnectionRefusedError):
+                connected(proxy).close()
+            proxy.close()
+            assert read(client, 1) == b""
+        finally:
+            os.write(go, b"x")
+            ended = os.waitpid(child, 0)[1]
+            os.close(until)
+            os.close(go)
+        assert os.waitstatus_to_exitcode(ended) == 3
 
 
 def test_what_it_cannot_be_told(echo: Echo) -> None:

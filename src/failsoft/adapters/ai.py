@@ -48,9 +48,10 @@ def ai_client(
     for name in ("http_client", "max_retries"):
         if name in options:
             raise TypeError(f"ai_client gives {name} itself; the integration's retry_policy says how often to retry")
-    sdk = sys.modules[cls.__module__.partition(".")[0]]
     is_async = hasattr(cls, "__aenter__")
-    plain = getattr(sdk, "DefaultAsyncHttpxClient" if is_async else "DefaultHttpxClient", None)
+    name = "DefaultAsyncHttpxClient" if is_async else "DefaultHttpxClient"
+    sdks = (sys.modules.get(base.__module__.partition(".")[0]) for base in getattr(cls, "__mro__", ()))
+    plain = next((getattr(sdk, name) for sdk in sdks if hasattr(sdk, name)), None)
     if plain is None:
         raise TypeError(f"cls must be a client of openai or anthropic, got {cls!r}")
     transport = (AsyncFailsoftTransport if is_async else FailsoftTransport)(

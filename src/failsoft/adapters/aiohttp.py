@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 
 from ..deadlines import deadline
 from ..wire import HEADER, inject_deadline
-from .exchange import Exchange
+from .exchange import SWITCHED, Exchange
 from .hosts import IDEMPOTENT, Hosts, host_of
 
 __all__ = ["IDEMPOTENT", "FailsoftMiddleware", "client_timeout"]
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 if tuple(map(int, aiohttp.__version__.split(".")[:2])) < (3, 12):
     raise ImportError(f"client middlewares came with aiohttp 3.12, and this is {aiohttp.__version__}")
-
-_SWITCHED = 101
-"""The connection is a WebSocket from now on, and no body of a response."""
 
 
 class FailsoftMiddleware:
@@ -78,14 +75,14 @@ class FailsoftMiddleware:
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         hosts, url, method = self._hosts, request.url, request.method
-        host = host_of(url.host, url.explicit_port) if hosts.by_host else ""
+        host = host_of(url.scheme, url.host, url.explicit_port) if hosts.by_host else ""
         again = method in hosts.retry_methods or "Idempotency-Key" in request.headers
         guard = hosts.guard(host, method, again and (not request.body or isinstance(request.body, BytesPayload)))
         if guard._disabled:
             return await handler(request)
         exchange = _Exchange(guard, request, handler, self.deadline_header)
         response: aiohttp.ClientResponse = await exchange.run_async()
-        if response.status == _SWITCHED:
+        if response.status == SWITCHED:
             exchange.ended()
             return response
         if response.content_type == "text/event-stream":

@@ -17,6 +17,7 @@ from .._core import TOO_LATE, arm_deadline, limits, now_ns
 from ..answers import ATTEMPT_TIMEOUT
 from ..attempts import Block, outcome_of, tell
 from ..course import FAILED, IGNORED, JUDGED, RAISE, REFUSED, SECOND, SUCCEEDED, TIMEOUTS
+from ..deadlines import deadline
 from ..errors import IntegrationTimeoutError
 from ..expiry import verdict
 from ..standard import category_of_status
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ..course import AnyGuard
 
     Ended: TypeAlias = tuple[int, Any, int, int]
+
+SWITCHED = 101
+"""The status after which a connection is a WebSocket, say, and no body of a response."""
 
 _AROUND = 2**64 - 1
 """Later than any deadline."""
@@ -151,24 +155,22 @@ class Exchange(Block):
     def _disabled(self) -> bool:
         return self._guard._disabled
 
-    def _settle(self, permit: int, outcome: int, took: int) -> None:  # type: ignore[override]  # a guard's, see above
+    def _settle(self, permit: int, outcome: int, took: int) -> None:  # type: ignore[override]  # as a guard's
         self._place = None
         self._guard._settle(permit, IGNORED if self._local else outcome, took)
 
     def _attempt(self, until: int, _args: object = None, _kwargs: object = None) -> Ended:
-        permit = TOO_LATE if now_ns() >= until and not self._disabled else self._guard._pass(self, 1)
+        guard = self._guard
+        permit = TOO_LATE if now_ns() >= until and not guard._disabled else guard._pass(self, 1)
         if not permit & 1:
-            return REFUSED, self._guard._refuse(permit), 0, 0
+            return REFUSED, guard._refuse(permit), 0, 0
         seconds = self._started_with(permit, until)
         try:
             if self._dropped is not None:  # not before: who is refused gets it
                 self._drop(self._dropped)
                 self._dropped = None
-            if self._is_shaken():
-                from ..chaos_plans import shake
-
-                shake(self._guard._recovery, block=True)
-                self.in_time()
+            if guard._recovery.integration.chaos:
+                self._shake(seconds)
                 seconds = self.left()
             response, status = self._send(seconds)
         except BaseException as error:
@@ -189,19 +191,31 @@ class Exchange(Block):
             if self._dropped is not None:
                 await self._drop_async(self._dropped)
                 self._dropped = None
-            work = self._shaken_sending() if self._is_shaken() else self._sending(seconds)
-            response = await self.bounded(work)
+            if guard._recovery.integration.chaos:
+                from ..chaos_plans import befall
+
+                await self.bounded(befall(guard._recovery))
+                seconds = self.left()
+            response = await self.bounded(self._sending(seconds))
             status = self._sent(response)
         except BaseException as error:
             self._sent(None)
             return self._failed(error, patient=True)
         return self._answered(response, status)
 
-    async def _shaken_sending(self) -> Any:
-        from ..chaos_plans import befall
+    def _shake(self, seconds: float) -> None:
+        """Chaos is on: what befalls the attempt before it is sent, for no longer than a server would be waited for."""
+        from ..chaos_plans import NOTE, shake
 
-        await befall(self._guard._recovery)
-        return await self._sending(self.left())
+        try:
+            with deadline(seconds):
+                shake(self._guard._recovery, block=True)
+        except IntegrationTimeoutError as error:
+            if error.reason != ATTEMPT_TIMEOUT:
+                raise
+            late = self.late()
+            late.add_note(NOTE)
+            raise late from None
 
     async def _waited(self, permit: int, until: int) -> int:
         """Load control has no room: wait for it. A permit, or why there is none."""

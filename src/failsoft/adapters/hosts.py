@@ -91,6 +91,9 @@ def _request(*_: Any) -> Any:
     raise NotImplementedError
 
 
-def host_of(host: str | None, port: int | None) -> str:
-    """How a host is named here."""
-    return f"{host or ''}:{port}" if port is not None else host or ""
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def host_of(scheme: str, host: str | None, port: int | None) -> str:
+    """How a host is named here: the same whether an address has the scheme's own port in it or not."""
+    return f"{host or ''}:{port}" if port is not None and port != _PORTS.get(scheme) else host or ""

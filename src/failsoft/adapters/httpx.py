@@ -19,7 +19,7 @@ from ..deadlines import deadline
 from ..forks import new_lock
 from ..integrations import Integration
 from ..wire import HEADER, inject_deadline
-from .exchange import Exchange, late_error
+from .exchange import SWITCHED, Exchange, late_error
 from .hosts import IDEMPOTENT, Hosts, host_of
 
 __all__ = ["IDEMPOTENT", "AsyncFailsoftTransport", "FailsoftTransport", "async_client", "client"]
@@ -196,9 +196,11 @@ class _AsyncBody:
     async def aclose(self) -> None:
         pieces, self._pieces = self._pieces, None
         try:
-            if hasattr(pieces, "aclose"):  # a generator must not be left to the garbage collector: trio minds
-                await pieces.aclose()
-            await self._stream.aclose()
+            try:
+                if hasattr(pieces, "aclose"):  # a generator must not be left to the garbage collector: trio minds
+                    await pieces.aclose()
+            finally:  # else the connection would never come back to its pool
+                await self._stream.aclose()
         finally:
             self._exchange.leave()
 
@@ -272,15 +274,16 @@ class _Settings(_Transport):  # type: ignore[misc]  # checkers take it for a tra
             with _making:
                 self._inner = self._inner or getattr(library.module, kind)()
         hosts, url, method = self._hosts, request.url, request.method
-        host = host_of(url.host, url.port) if hosts.by_host else ""
+        host = host_of(url.scheme, url.host, url.port) if hosts.by_host else ""
         again = method in hosts.retry_methods or "idempotency-key" in request.headers
         guard = hosts.guard(host, method, again and isinstance(request.stream, library.fixed))
         return library, None if guard._disabled else library.exchange(guard, self, self._inner, request)
 
 
 def _has_body(response: Any, exchange: _Exchange) -> bool:
-    """Whether there is a body to come. One that the inner transport made out of its memory has been read."""
-    if response.is_stream_consumed:
+    """Whether there is a body to come. One that the inner transport made out of its memory has been read, and after
+    101 the connection is another protocol's."""
+    if response.is_stream_consumed or response.status_code == SWITCHED:
         exchange.ended()
         return False
     for name, value in response.headers.raw:

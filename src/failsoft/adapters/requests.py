@@ -95,7 +95,7 @@ class FailsoftAdapter(HTTPAdapter):
         host = ""
         if hosts.by_host:
             url = urlsplit(request.url)
-            host = host_of(url.hostname, url.port)
+            host = host_of(url.scheme, url.hostname, url.port)
         again = method in hosts.retry_methods or "Idempotency-Key" in request.headers
         guard = hosts.guard(host, method, again and isinstance(request.body, (bytes, str, type(None))))
         options = {"stream": stream, "verify": verify, "cert": cert, "proxies": proxies}

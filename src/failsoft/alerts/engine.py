@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import time
 import weakref
@@ -189,6 +190,8 @@ class Alerts:
 
         What was told, which the sinks get in threads of theirs. A look while another one is under way does nothing.
         """
+        if now is not None and not math.isfinite(now):  # time would stand still after it
+            raise ValueError(f"now must be a number of seconds, got {now!r}")
         looking = self._looking  # a rule may fork, and in the child the flag is another
         if not looking.acquire(blocking=False):
             return ()
@@ -227,7 +230,9 @@ class Alerts:
                     continue
                 try:
                     verdict = asked.holds(observation)
-                except Exception:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # one that would end the program or its task ends no rule but itself
                     verdict = None
                     if self._counted("rule_errors") == 1:
                         complain("the rule %r raised; it tells nothing then", rule.name)

@@ -79,14 +79,16 @@ class Reader:
         self._seen = set()
         members = []
         for integration in source.with_shards():
-            common = self._common(integration, now, checked)
+            try:
+                common = self._common(integration, now, checked)
+                numbers = self._operations(integration, common, now) if OPERATION in wanted else []
+            except KeyError:  # it has gone from the arena since
+                continue
             members.append((integration, common))
             if INTEGRATION in wanted:
                 found[INTEGRATION].append(Observation(**common))
             if OPERATION in wanted:
-                for name, record in zip(integration.operations, integration.recorded, strict=False):
-                    numbers = self._operation(common["integration"], name, record, now)
-                    found[OPERATION].append(Observation(**common, operation=name, **numbers))
+                found[OPERATION].extend(numbers)
             time.sleep(0)  # so much work at a time, and then whoever waits for the interpreter
         if STREAM in wanted:
             found[STREAM].extend(_streams(members))
@@ -111,6 +113,12 @@ class Reader:
             "state_changes": None if lately is None else lately[0],
             "retry_budget": None if budget is None or budget.full <= 0 else max(budget.balance, 0.0) / budget.full,
         }
+
+    def _operations(self, integration: Any, common: dict[str, Any], now: float) -> list[Observation]:
+        return [
+            Observation(**common, operation=name, **self._operation(common["integration"], name, record, now))
+            for name, record in zip(integration.operations, integration.recorded, strict=False)
+        ]
 
     def _operation(self, integration: str, name: str, record: Any, now: float) -> dict[str, Any]:
         calls, summed, failures, _slow = record.totals_of(True)

@@ -172,12 +172,14 @@ _CALM = "#2e7d32"
 
 
 def slack_payload(notice: Notice) -> dict[str, Any]:
-    """A notice as Slack's incoming webhooks take it. Names are inert: no markup, no mention comes out of them."""
+    """A notice as Slack's incoming webhooks take it. Names are inert: no mention, no link with another text comes out
+    of them, and in Slack no markup."""
     whom = notice.integration if notice.operation is None else f"{notice.integration}.{notice.operation}"
     fields = [("Integration", whom), ("Severity", notice.severity), ("Condition", notice.condition),
               ("Seen", notice.words)]  # fmt: skip
     return {
         "text": _slack(str(notice)),
+        "mrkdwn": False,
         "attachments": [
             {
                 "color": _CALM if notice.kind == RESOLVED else _COLOURS.get(notice.severity, _CALM),
@@ -191,11 +193,11 @@ def slack_payload(notice: Notice) -> dict[str, Any]:
 
 
 def _slack(text: str) -> str:
-    """Slack's three characters escaped, and those of its markup held apart by nothing that can be seen."""
+    """Slack's three characters escaped, and marks of mentions and links held apart by nothing that can be seen."""
     for mark, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(mark, safe)
     text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return text.replace("@", "@\u200b")
+    return text.replace("@", "@\u200b").replace("](", "]\u200b(")
 
 
 def sink_of(given: Any) -> Sink:

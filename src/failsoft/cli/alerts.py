@@ -17,6 +17,7 @@ def check(file: str, as_json: bool) -> None:
     Prints each mistake with its place. Exits with 0 if there is none, 1 if there are any, 2 if the file cannot be read.
     """
     from failsoft.alerts.files import Mistake, read_rules
+    from failsoft.cli.inert import shown
     from failsoft.config_files import load_config
 
     configs: dict[str, object] = {}
@@ -40,8 +41,8 @@ def check(file: str, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"file": file, "rules": len(rules), "integrations": len(configs), "mistakes": told}))
     else:
-        for wrong in mistakes:
-            click.echo(f"{file}: {wrong}")
+        for wrong in mistakes:  # names in a file are whoever's that wrote it
+            click.echo(f"{file}: " + "\n".join(shown(line, 2000) for line in str(wrong).split("\n")))
         if not mistakes:
             click.echo(f"{file}: {_counted(len(rules), 'rule')} and {_counted(len(configs), 'integration')}, all right")
     sys.exit(1 if mistakes else 0)

@@ -34,9 +34,10 @@ def dashboard(
         from failsoft.dashboard.server import NotSafe
     except ImportError as missing:
         raise click.ClickException(f"{missing}; run: pip install 'failsoft[dashboard]'") from missing
+    from failsoft.cli.chosen import only_one
     from failsoft.dashboard.source import NamedArena
 
-    name = arena if arena is not None else _the_arena()
+    name = arena if arena is not None else os.environ.get("FAILSOFT_ARENA") or only_one()
     try:
         source = NamedArena(name, controls=controls)
     except ValueError as error:
@@ -63,21 +64,6 @@ def dashboard(
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-
-
-def _the_arena() -> str:
-    from failsoft.arena import arenas
-
-    there = arenas()
-    named = os.environ.get("FAILSOFT_ARENA")
-    if named:
-        return named
-    if len(there) == 1:
-        return there[0]
-    raise click.UsageError(
-        f"which arena? --arena NAME; there are: {', '.join(there) or 'none'}. A process shares one with "
-        "FAILSOFT_ARENA=NAME in its environment, or failsoft.share(NAME)"
-    )
 
 
 def _token(file: str | None) -> str | None:

@@ -9,12 +9,15 @@ token, only this machine itself is answered, and a proxy that forwards for other
 from __future__ import annotations
 
 import hmac
+import re
 from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from ..functions import is_awaitable, is_coroutine_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +42,10 @@ _SECURITY = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "x-forwarded-host")
+_HOST = re.compile(r"(?:[^\s/?#@\\:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+"""A name or an address, and perhaps a port."""
+
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 
 class Visitors:
@@ -52,6 +58,10 @@ class Visitors:
             raise ValueError(f"token must be a string of at least {TOKEN_LEAST} ASCII characters")
         if authorize is not None and not callable(authorize):
             raise TypeError(f"authorize must be callable with a request, got {authorize!r}")
+        if is_coroutine_function(authorize):
+            raise TypeError(
+                f"authorize must be a plain function, for what an async one gives is never no: {authorize!r}"
+            )
         if token is not None and authorize is not None:
             raise TypeError("token and authorize are two ways to say who may come in; give one")
         if isinstance(hosts, str):
@@ -65,6 +75,8 @@ class Visitors:
 
     def knows_host(self, host: str) -> bool:
         """Whether a `Host` is one we go by: localhost, an address, or a name that was allowed."""
+        if not _HOST.fullmatch(host):  # what comes behind a slash in it, some servers take for the path
+            return False
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -77,7 +89,8 @@ class Visitors:
     def knows(self, visitor: HTTPConnection) -> bool:
         """Whether this visitor may come in."""
         if self.authorize is not None:
-            return bool(self.authorize(visitor))
+            said: object = self.authorize(visitor)
+            return bool(said) and not is_awaitable(said)  # one that was never awaited has said nothing
         if self.token is None:
             return is_here(visitor)
         scheme, _, given = visitor.headers.get("authorization", "").partition(" ")
@@ -167,7 +180,8 @@ class Gate:
         opening = request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
         if not same_origin(request) and not opening:  # a link from elsewhere may open the page, and read nothing
             return PlainTextResponse("Requests of other sites are not answered.\n", 403)
-        path = request.url.path.removeprefix(request.scope.get("root_path", "")) or "/"
+        # As it is routed, and not of `request.url`, which is put together from what the visitor calls us.
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         if path in self._open_to_all or self._visitors.knows(request):
             return None
         if self._visitors.token is None:

@@ -33,9 +33,6 @@ BODY_MOST = 4096
 GUESS_DELAY = 0.5
 """Seconds that a wrong token takes: guessing is hopeless anyway, and need not be quick."""
 
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-
 
 def make_app(source: Any, visitors: Visitors, *, controls: bool, interval: float) -> Starlette:
     """Put it together. `source` is looked at from the first visit on; in a server of its own, from the start."""
@@ -165,15 +162,14 @@ class Pages:
         return JSONResponse({"done": line})
 
     async def metrics(self, request: Request) -> Response:
-        try:
-            from importlib import import_module
+        from ..arena import ArenaError
+        from ..export.prometheus import respond
 
-            render = import_module("failsoft.export.prometheus").render
-        except ImportError:
-            return PlainTextResponse("This build of failsoft exports no metrics.\n", 404)
-        openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
-        body = await asyncio.to_thread(render, self._source, openmetrics=openmetrics)
-        return Response(body, headers={"content-type": OPENMETRICS if openmetrics else PROMETHEUS})
+        try:
+            body, kind = await asyncio.to_thread(respond, self._source, request.headers.get("accept"))
+        except ArenaError as error:  # not there yet, or no more: the target is down, and says why
+            return PlainTextResponse(f"{shown(error, 300)}\n", 503)
+        return Response(body, headers={"content-type": kind})
 
 
 def _watched(request: Request) -> str | None:

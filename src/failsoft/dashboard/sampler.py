@@ -6,11 +6,11 @@ taken: whatever the source, it costs a twentieth of one core at most.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 
 from ..config import CircuitState
+from ..forks import new_lock
 from ..records import Record, replace
 from .names import identity, shown
 from .reading import (
@@ -213,7 +213,7 @@ class Sampler:
         self.source = source
         self.interval = interval
         self.took = 0.0
-        self._lock = threading.Lock()  # one look at a time; the source is read with it held, user code never runs
+        self._lock = new_lock()  # one look at a time; the source is read with it held, user code never runs
         self._followed: dict[str, Followed] = {}
         self._left_out = 0
         self._trouble: str | None = None

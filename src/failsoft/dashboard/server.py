@@ -6,6 +6,7 @@ import socket
 
 import uvicorn
 
+from .. import forks
 from .gate import is_loopback
 
 TYPE_CHECKING = False
@@ -25,6 +26,11 @@ class Server(uvicorn.Server):
     """Ends the streams when it is told to stop: uvicorn waits for answers to end, and these do not by themselves."""
 
     hub: Hub
+    bound: socket.socket
+
+    def forked(self) -> None:
+        """In a child nobody would accept what comes, and the port would be taken for as long as it lives."""
+        self.bound.close()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.hub.close()
@@ -50,6 +56,8 @@ def run(
     server = Server(config)
     server.hub = dashboard.state.hub
     with bind(host, port) as bound:
+        server.bound = bound
+        forks.remember(server)
         if ready is not None:
             name = f"[{host}]" if ":" in host else host
             bound.listen(128)  # whoever is told may come at once

@@ -11,11 +11,13 @@ the quantiles of the rolling window instead, and the sum that makes means.
 from __future__ import annotations
 
 import time
+from weakref import WeakKeyDictionary
 
 from .. import events, registry
+from ..forks import new_lock
 from . import families
 from .families import COUNTER
-from .reading import named, operations, read
+from .reading import named, operations, read, shown
 from .text import STATES
 
 TYPE_CHECKING = False
@@ -41,55 +43,92 @@ _UNITS = {"seconds": "s", "ratio": "1", "": "1"}
 def observe(source: Source | None = None, *, meter: Meter | None = None) -> Callable[[], None]:
     """Let a meter observe a source (the default registry without one). Returns what ends it.
 
-    End it before you begin anew, or the SDK has two of each. Without `meter` the global provider's is taken, which may
-    be set later. ImportError without the API.
+    To begin twice with one source and meter is to begin once, and ends with the last of the two. Without `meter` the
+    global provider's is taken, which may be set later. ImportError without the API.
     """
     metrics = _api("metrics")
-    if meter is None:
-        meter = metrics.get_meter("failsoft")
+    instruments = _instruments_of(meter, metrics)
     observer = _Observer(source)
-    for family in (families.STATE, *families.OF_INTEGRATIONS, *families.OF_OPERATIONS):
-        make = meter.create_observable_counter if family.kind == COUNTER else meter.create_observable_gauge
-        make(_name(family), [observer.asked_for(family)], _UNITS[family.unit], family.help)
-    help = "Summed time of the attempts that ended in success or failure."
-    meter.create_observable_counter("failsoft.call.duration.sum", [observer.sums], "s", help)
-    help = "Latency that this share of the attempts stayed below, over the rolling window."
-    meter.create_observable_gauge("failsoft.call.duration.quantile", [observer.quantiles], "s", help)
-    return observer.stop
+    with _changing:
+        instruments.observers = (*instruments.observers, observer)
+
+    def stop() -> None:
+        with _changing:
+            instruments.observers = tuple(one for one in instruments.observers if one is not observer)
+
+    return stop
+
+
+class _Instruments:
+    """Those of one meter, made once: the API has no way to take one back, and an SDK hears only the first of a name."""
+
+    def __init__(self) -> None:
+        self.observers: tuple[_Observer, ...] = ()
+
+    def make(self, meter: Meter) -> None:
+        """Have the meter ask from now on."""
+        for family in (families.STATE, *families.OF_INTEGRATIONS, *families.OF_OPERATIONS):
+            make = meter.create_observable_counter if family.kind == COUNTER else meter.create_observable_gauge
+            make(_name(family), [self._asks(_asked_for(family))], _UNITS[family.unit], family.help)
+        help = "Summed time of the attempts that ended in success or failure."
+        meter.create_observable_counter("failsoft.call.duration.sum", [self._asks(_Observer.sums)], "s", help)
+        help = "Latency that this share of the attempts stayed below, over the rolling window."
+        quantiles = self._asks(_Observer.quantiles)
+        meter.create_observable_gauge("failsoft.call.duration.quantile", [quantiles], "s", help)
+
+    def _asks(self, of: Callable[[_Observer], Iterator[Observation]]) -> Callable[[CallbackOptions], Any]:
+        def asked(_: CallbackOptions) -> Iterator[Observation]:
+            for observer in {id(one.source): one for one in self.observers}.values():
+                yield from of(observer)
+
+        return asked
+
+
+_known: WeakKeyDictionary[Meter, _Instruments] = WeakKeyDictionary()
+_own_meter: Meter | None = None  # the global provider's, which stands for whatever is set later
+_changing = new_lock()
+
+
+def _instruments_of(meter: Meter | None, metrics: Any) -> _Instruments:
+    global _own_meter
+    with _changing:
+        if meter is None:
+            meter = _own_meter = _own_meter or metrics.get_meter("failsoft")
+        assert meter is not None
+        known = _known.get(meter)
+        if known is not None:
+            return known
+        made = _known[meter] = _Instruments()
+    made.make(meter)
+    return made
 
 
 class _Observer:
-    """Answers the instruments of one meter."""
+    """One source, as instruments ask about it."""
 
     def __init__(self, source: Source | None) -> None:
-        self._source = source
-        self._stopped = False
+        self._given = source
         self._held: tuple[float, Reading] | None = None
 
-    def stop(self) -> None:
-        """Observe nothing from now on: the API has no way to take an instrument back."""
-        self._stopped, self._held = True, None
+    @property
+    def source(self) -> Source:
+        """What is looked at."""
+        return registry.default if self._given is None else self._given
 
-    def asked_for(self, family: Family) -> Callable[[CallbackOptions], Iterator[Observation]]:
-        """What an instrument calls."""
-        if family is families.STATE:
-            return self.states
+    def numbers(self, family: Family) -> Iterator[Observation]:
+        """Of an integration or operation each."""
+        from opentelemetry.metrics import Observation
+
         by_operation = family in families.OF_OPERATIONS
         place = (families.OF_OPERATIONS if by_operation else families.OF_INTEGRATIONS).index(family)
+        reading = self._reading()
+        labels = _operations(reading) if by_operation else _integrations(reading)
+        table: list[Any] = reading.numbers if by_operation else reading.standings
+        for one, line in zip(labels, table, strict=True):
+            if line[place] is not None:
+                yield Observation(line[place], one)
 
-        def numbers(_: CallbackOptions) -> Iterator[Observation]:
-            from opentelemetry.metrics import Observation
-
-            reading = self._reading()
-            labels = _operations(reading) if by_operation else _integrations(reading)
-            table: list[Any] = reading.numbers if by_operation else reading.standings
-            for one, line in zip(labels, table, strict=True):
-                if line[place] is not None:
-                    yield Observation(line[place], one)
-
-        return numbers
-
-    def states(self, _: CallbackOptions) -> Iterator[Observation]:
+    def states(self) -> Iterator[Observation]:
         """1 for the state each breaker is in, 0 for the others."""
         from opentelemetry.metrics import Observation
 
@@ -97,7 +136,7 @@ class _Observer:
             for state in STATES:
                 yield Observation(int(state == now), {"failsoft.integration": name, "failsoft.state": str(state)})
 
-    def sums(self, _: CallbackOptions) -> Iterator[Observation]:
+    def sums(self) -> Iterator[Observation]:
         """Seconds that attempts have taken together."""
         from opentelemetry.metrics import Observation
 
@@ -105,11 +144,11 @@ class _Observer:
         for one, (_below, _count, summed) in zip(_operations(reading), reading.durations, strict=True):
             yield Observation(summed / 1e9, one)
 
-    def quantiles(self, _: CallbackOptions) -> Iterator[Observation]:
+    def quantiles(self) -> Iterator[Observation]:
         """Seconds, of operations that have been called lately."""
         from opentelemetry.metrics import Observation
 
-        for integration, name in () if self._stopped else named(self._now()):
+        for integration, name in named(self.source):
             for operation, record in operations(integration):
                 lately = record.recent
                 if not lately.count:
@@ -118,18 +157,16 @@ class _Observer:
                     labels = {"failsoft.integration": name, "failsoft.operation": operation, "quantile": str(share)}
                     yield Observation(value, labels)
 
-    def _now(self) -> Source:
-        return registry.default if self._source is None else self._source
-
     def _reading(self) -> Reading:
-        from .reading import Reading
-
-        if self._stopped:
-            return Reading()
         held, now = self._held, time.monotonic()
         if held is None or now - held[0] > READ_FOR:
-            held = self._held = (now, read(self._now(), ()))
+            held = self._held = (now, read(self.source, ()))
         return held[1]
+
+
+def _asked_for(family: Family) -> Callable[[_Observer], Iterator[Observation]]:
+    """What the instrument of a family asks an observer."""
+    return _Observer.states if family is families.STATE else lambda observer: observer.numbers(family)
 
 
 def _integrations(reading: Reading) -> Iterator[dict[str, str]]:
@@ -174,11 +211,11 @@ _TOLD: dict[Any, tuple[str, tuple[str, ...]]] = {
 
 def _told(event: Any) -> tuple[str, dict[str, Any]]:
     kind, fields = _TOLD[type(event)]
-    attributes: dict[str, Any] = {"failsoft.integration": event.integration}
+    attributes: dict[str, Any] = {"failsoft.integration": shown(event.integration)}
     for field in fields:
         value = getattr(event, field)
         if value is not None:
-            attributes[f"failsoft.{field}"] = str(value) if isinstance(value, str) else value
+            attributes[f"failsoft.{field}"] = shown(str(value)) if isinstance(value, str) else value
     error = getattr(event, "error", None)
     if error is not None:
         attributes["error.type"] = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .._core import Operation
     from ..arena import Arena, SharedIntegration
     from ..breakers import BreakerStatus
-    from ..config import CircuitState, IntegrationType
+    from ..config import CircuitState
     from ..integrations import Integration
     from ..registry import Registry
 
     Source: TypeAlias = Registry | Arena
-    Observed: TypeAlias = Integration | SharedIntegration
+    Member: TypeAlias = Integration | SharedIntegration
 
 NAME_MOST = 256
 """Characters of a name that are shown. A longer one ends in a checksum of all of it."""
@@ -36,7 +36,7 @@ class Reading:
     __slots__ = ("durations", "integrations", "numbers", "operations", "standings")
 
     def __init__(self) -> None:
-        self.integrations: list[tuple[str, IntegrationType, CircuitState]] = []
+        self.integrations: list[tuple[str, str, CircuitState]] = []
         self.standings: list[tuple[float | None, ...]] = []
         self.operations: list[tuple[str, str]] = []
         self.numbers: list[tuple[int, ...]] = []
@@ -47,27 +47,38 @@ def read(source: Source, bounds_ns: Sequence[int]) -> Reading:
     """Look at a source. `bounds_ns` cut its histograms."""
     reading = Reading()
     for integration, name in named(source):
-        status = integration.status()
-        reading.integrations.append((name, integration.type, status.state))
-        reading.standings.append(
-            (*_breaker(status), int(integration.passes_through), *_budget(integration), *_load(integration))
-        )
-        for operation, record in operations(integration):
-            calls, _sum, failures, slow = record.totals_of(False)
-            reading.operations.append((name, operation))
-            reading.numbers.append((calls, failures, slow, *record.events()))
-            reading.durations.append(record.counts_below(bounds_ns))
+        try:
+            _look(reading, integration, name, bounds_ns)
+        except KeyError:  # it has gone from the arena since
+            continue
     return reading
 
 
-def named(source: Source) -> Iterator[tuple[Observed, str]]:
+def _look(reading: Reading, integration: Member, name: str, bounds_ns: Sequence[int]) -> None:
+    """All of an integration, or nothing."""
+    status = integration.status()
+    standing = (*_breaker(status), int(integration.passes_through), *_budget(integration), *_load(integration))
+    names, numbers, durations = [], [], []
+    for operation, record in operations(integration):
+        calls, _sum, failures, slow = record.totals_of(False)
+        names.append((name, operation))
+        numbers.append((calls, failures, slow, *record.events()))
+        durations.append(record.counts_below(bounds_ns))
+    reading.integrations.append((name, str(integration.type or "unknown"), status.state))
+    reading.standings.append(standing)
+    reading.operations += names
+    reading.numbers += numbers
+    reading.durations += durations
+
+
+def named(source: Source) -> Iterator[tuple[Member, str]]:
     """The integrations of a source, each with a name of its own that can be shown."""
     taken: set[str] = set()
     for integration in source.with_shards():
         yield integration, _own(integration.name, taken)
 
 
-def operations(integration: Observed) -> Iterator[tuple[str, Operation]]:
+def operations(integration: Member) -> Iterator[tuple[str, Operation]]:
     """Its operations, each with a name of its own that can be shown."""
     taken: set[str] = set()
     # Those that come between the two are for the next time.
@@ -103,7 +114,7 @@ def _breaker(status: BreakerStatus) -> tuple[float | None, ...]:
     )  # fmt: skip
 
 
-def _budget(integration: Observed) -> tuple[float | None, ...]:
+def _budget(integration: Member) -> tuple[float | None, ...]:
     # Keys share the budget of their integration, and it would be counted once for each.
     budget = integration.budget() if integration.family == integration.name else None
     if budget is None:
@@ -111,7 +122,7 @@ def _budget(integration: Observed) -> tuple[float | None, ...]:
     return budget.balance, budget.full, budget.retries, budget.hedges, budget.refused
 
 
-def _load(integration: Observed) -> tuple[float | None, ...]:
+def _load(integration: Member) -> tuple[float | None, ...]:
     load = integration.load_if_any()
     if load is None:
         return (None,) * 6

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import random
 import socket
 import struct
@@ -22,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .. import forks
 from ..config import LONGEST, number, refuse_unknown, shown
 from ..records import Record, field_names, replace
 from .ports import HOST, free_port
@@ -118,6 +120,7 @@ class FaultProxy:
         self._seed = seed
         self._faults = _changed(Faults(), faults)
         self._runs: _Loop | None = None
+        forks.remember(self)
 
     def __repr__(self) -> str:
         state = "running" if self._runs else "not running"
@@ -135,6 +138,12 @@ class FaultProxy:
         runs, self._runs = self._runs, None
         if runs is not None:
             runs.close()
+
+    def forked(self) -> None:
+        """In a child it does not run; what the child held open would neither be refused nor end."""
+        runs, self._runs = self._runs, None
+        if runs is not None:
+            runs.forsake()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -258,6 +267,12 @@ class _Loop:
         asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(_ANSWER)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(_ANSWER)
+
+    def forsake(self) -> None:
+        """Close our descriptors and touch nothing else: what the loop waits by is one with the parent's."""
+        self._listener.close()
+        for link in self.links:
+            link.forsake()
 
     async def _end(self) -> None:
         import asyncio
@@ -389,6 +404,17 @@ class _Link:
             self.drop()
         for writer in self._writers:
             writer.close()
+
+    def forsake(self) -> None:
+        """Let go of both, which are the parent's."""
+        if self._client is not None:
+            self._client.close()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for writer in self._writers:
+            held = writer.get_extra_info("socket")
+            if held is not None and held.fileno() >= 0:  # its transport thinks it has it, and will close what is there
+                os.dup2(nothing, held.fileno(), inheritable=False)
+        os.close(nothing)
 
     def drop(self) -> None:
         """End both at once."""
