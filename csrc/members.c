@@ -201,7 +201,8 @@ static bool empty(const fs_member *member) {
 }
 
 static void free_member(fs_shared *shared, fs_member *member) {
-    for (const fs_label *label = fs_label_first(shared, member), *next; label; label = next) {
+    int steps = 0;
+    for (const fs_label *label = fs_label_first(shared, member), *next; label && steps < WALK_MOST; label = next, steps++) {
         next = fs_label_next(shared, label);
         fs_arena_free((fs_block *)(uintptr_t)&label->block);
     }
@@ -292,8 +293,10 @@ fs_breaker *fs_member_join(const fs_joining *joining, fs_breaker *own, fs_seat *
     fs_totals totals = {0};
     own_totals(own, &totals);
     move_series(own, taken, fs_gate_generation(fs_breaker_gate(breaker)));
-    if (!made) fs_breaker_disown(breaker, &totals);
+    /* In this order: killed in between, it has its own past in the window until that is over. The other way round, the
+     * rates would see nothing of what anybody does until so many calls again have been made. */
     fs_store_release(&found->seats[mapping->slot], taken->block.line);
+    if (!made) fs_breaker_disown(breaker, &totals);
     *seat = taken;
     return breaker;
 }
@@ -303,19 +306,49 @@ void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_n
          s = s->next ? (fs_series *)fs_arena_follow(s, s->next) : NULL)
         fs_series_clear(s, now);
     fs_store_release(&fs_member_of(breaker)->seats[mapping->slot], seat->block.line);
+    if (fs_load_relaxed(&seat->chaos)) fs_member_chaos(mapping, breaker, seat, true); /* others did not know of it */
+}
+
+static bool chaotic(const fs_shared *shared, const fs_member *member) {
+    uint64_t departed = fs_load_acquire(&shared->departed);
+    for (uint32_t slot = 0; slot < FS_PROCESSES; slot++) {
+        const fs_seat *seat = fs_member_seat(shared, member, slot, departed);
+        if (seat && fs_load_relaxed(&seat->chaos) && fs_process_alive(&shared->process[slot])) return true;
+    }
+    return false;
+}
+
+/* Take the mark away, unless somebody wants it, or does meanwhile. */
+static void calm(const fs_shared *shared, const fs_member *member) {
+    fs_breaker *breaker = (fs_breaker *)(uintptr_t)fs_member_breaker(shared, member);
+    if (!breaker || !(fs_breaker_gate(breaker) & FS_GATE_CHAOS) || chaotic(shared, member)) return;
+    fs_breaker_chaos(breaker, false);
+    fs_fence_seq_cst();
+    if (chaotic(shared, member)) fs_breaker_chaos(breaker, true);
+}
+
+void fs_member_chaos(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, bool on) {
+    fs_store_relaxed(&seat->chaos, on);
+    fs_fence_seq_cst();
+    if (on)
+        fs_breaker_chaos(breaker, true);
+    else
+        calm(mapping->shared, fs_member_of(breaker));
 }
 
 void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now) {
     fs_shared *shared = mapping->shared;
     fs_member *member = fs_member_of(breaker);
     fs_totals recent = {0}, ever = {0};
+    if (fs_load_relaxed(&seat->chaos)) fs_member_chaos(mapping, breaker, seat, false);
     if (mapping->slot < FS_PROCESSES) { /* the child of a fork may have got none: then nobody has seen its counts */
         seat_totals(shared, member, mapping->slot, fs_load_acquire(&shared->departed), now, &recent, &ever);
+        /* What everybody had seen before shrinks by what is taken along: first, as of `fs_member_join`, and because without
+         * a seat the breaker may be swept away at any time. */
+        fs_totals less = {.calls = 0 - ever.calls, .failures = 0 - ever.failures, .slow = 0 - ever.slow};
+        fs_breaker_disown(breaker, &less);
         fs_store_release(&member->seats[mapping->slot], 0);
     }
-    /* What everybody had seen before shrinks by what is taken along. */
-    fs_totals less = {.calls = 0 - ever.calls, .failures = 0 - ever.failures, .slow = 0 - ever.slow};
-    fs_breaker_disown(breaker, &less);
     fs_arena_free(&seat->block);
 }
 
@@ -325,7 +358,7 @@ fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *
     if (!own) return NULL;
     fs_last_resize(&own->last, own->config.last, config->last);
     own->config = *config;
-    uint64_t gate = own->gate & ~FS_GATE_WATCHED;
+    uint64_t gate = own->gate & ~(FS_GATE_WATCHED | (fs_load_relaxed(&seat->chaos) ? 0 : FS_GATE_CHAOS));
     fs_store_release(&own->gate, gate | (config->last ? FS_GATE_WATCHED : 0));
     if (seat->series)
         own->series = fs_arena_span(&own->block, (fs_block *)fs_arena_follow(seat, seat->series));
@@ -338,8 +371,9 @@ fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *
 uint32_t fs_member_label(fs_breaker *breaker, const char *name, uint32_t length) {
     fs_shared *shared = fs_shared_of_common(&breaker->block);
     fs_member *member = fs_member_of(breaker);
-    uint32_t most = 0;
+    uint32_t most = 0, steps = 0;
     for (const fs_label *label = fs_label_first(shared, member); label; label = fs_label_next(shared, label)) {
+        if (steps++ == WALK_MOST) return 0;
         if (label->length == length && memcmp(label->name, name, length) == 0) return label->number;
         most = label->number > most ? label->number : most;
     }
@@ -378,12 +412,38 @@ static fs_series *buried_series(fs_seat *seat, const fs_series *of, fs_arena *to
     return series;
 }
 
+/* Forget what the departed have counted of members that are gone, or names that come and go would fill their arena. */
+static void prune(const fs_shared *shared, fs_arena *to) {
+    fs_stranger here = {(const char *)to, FS_SLOT_BYTES, false};
+    departed_root *root = (departed_root *)(void *)fs_arena_at(to, ROOT_LINE);
+    fs_seat *seat = (fs_seat *)(uintptr_t)fs_stranger_follow(&here, root, root->seats, sizeof *seat), *next;
+    root->seats = 0;
+    for (int i = 0; seat && i < WALK_MOST; i++, seat = next) {
+        next = (fs_seat *)(uintptr_t)fs_stranger_follow(&here, seat, seat->next, sizeof *seat);
+        const fs_member *member = member_at(shared, seat->member);
+        if (member && (member->block.generation & 1) && seat_of(seat, member)) {
+            seat->next = root->seats ? fs_arena_span(&seat->block, fs_arena_follow(root, root->seats)) : 0;
+            root->seats = fs_arena_span(&root->block, &seat->block);
+            continue;
+        }
+        fs_series *series = seat->series ? (fs_series *)fs_arena_follow(seat, seat->series) : NULL, *after;
+        for (; series; series = after) {
+            after = series->next ? (fs_series *)fs_arena_follow(series, series->next) : NULL;
+            fs_series_free(series);
+        }
+        fs_arena_free(&seat->block);
+    }
+}
+
 fs_status fs_members_bury(const fs_shared *shared, uint32_t slot, bool dead, fs_arena *to) {
     uint64_t departed = fs_load_acquire(&shared->departed);
     if (to->used == ROOT_LINE && !fs_arena_alloc(to, sizeof(departed_root))) return FS_NO_MEMORY;
+    prune(shared, to);
     fs_stranger stranger = fs_stranger_in(shared, slot, departed);
     stranger.dead = dead;
-    for (const fs_member *member = fs_member_first(shared); member; member = fs_member_next(shared, member)) {
+    uint32_t members = 0;
+    for (const fs_member *member = fs_member_first(shared); member && members < WALK_MOST;
+         member = fs_member_next(shared, member), members++) {
         const fs_seat *seat = fs_member_seat(shared, member, slot, departed);
         if (!seat) continue;
         fs_seat *into = buried_seat(member, to);
@@ -400,8 +460,12 @@ fs_status fs_members_bury(const fs_shared *shared, uint32_t slot, bool dead, fs_
 }
 
 void fs_members_vacate(fs_shared *shared, uint32_t slot) {
-    for (const fs_member *member = fs_member_first(shared); member; member = fs_member_next(shared, member))
+    uint32_t members = 0;
+    for (const fs_member *member = fs_member_first(shared); member && members < WALK_MOST;
+         member = fs_member_next(shared, member), members++) {
         fs_store_release(&mine(member)->seats[slot], 0);
+        calm(shared, member); /* whoever was killed had it marked */
+    }
 }
 
 void fs_members_setup(void) { fs_breaker_members_totals = members_totals; }

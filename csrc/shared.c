@@ -152,24 +152,44 @@ static fs_shared_status judge(int file, off_t size) {
     if (head.layout != layout()) return FS_SHARED_LAYOUT_DIFFERS;
     if (size != (off_t)FS_SHARED_BYTES) return FS_SHARED_GARBAGE;
     boot_of_host(boot);
-    return memcmp(boot, head.boot, sizeof boot) == 0 ? FS_SHARED_OK : FS_SHARED_SYSTEM;
+    if (memcmp(boot, head.boot, sizeof boot) == 0) return FS_SHARED_OK;
+    errno = ESTALE;
+    return FS_SHARED_SYSTEM;
 }
 
-/* It has not been made: whoever began to is dead, for we hold the lock. Or it is of an earlier boot, and nobody's. */
+/* It has not been made: whoever began to is dead, for we hold the lock. */
 static bool unmade(int file, off_t size) {
-    fs_shared head = {0};
-    uint64_t boot[2];
+    uint64_t magic = 1;
     if (size == 0) return true;
-    if (pread(file, &head, offsetof(fs_shared, process), 0) != (ssize_t)offsetof(fs_shared, process)) return false;
-    if (head.magic == 0) return size == (off_t)FS_SHARED_BYTES;
-    boot_of_host(boot);
-    return head.magic == FS_SHARED_MAGIC && memcmp(boot, head.boot, sizeof boot) != 0;
+    return pread(file, &magic, sizeof magic, 0) == (ssize_t)sizeof magic && magic == 0 && size == (off_t)FS_SHARED_BYTES;
 }
 
 static fs_shared_status check_owner(int file, struct stat *is) {
     if (fstat(file, is) != 0) return FS_SHARED_SYSTEM;
     if (!S_ISREG(is->st_mode)) return FS_SHARED_GARBAGE;
     return is->st_uid == geteuid() && (is->st_mode & 077) == 0 ? FS_SHARED_OK : FS_SHARED_OWNER;
+}
+
+static bool known(const uint64_t boot[2]) { return boot[0] || boot[1]; }
+
+/* Is it of an earlier boot of the host, and nobody's? A process that is not shown the boot cannot tell. */
+static bool outlived(int file) {
+    fs_shared head = {0};
+    struct stat is;
+    uint64_t boot[2];
+    if (check_owner(file, &is) != FS_SHARED_OK) return false;
+    if (pread(file, &head, offsetof(fs_shared, process), 0) != (ssize_t)offsetof(fs_shared, process)) return false;
+    boot_of_host(boot);
+    return head.magic == FS_SHARED_MAGIC && known(boot) && known(head.boot) && memcmp(boot, head.boot, sizeof boot) != 0;
+}
+
+/* Take its name away from such a file. It is not written over: another host that has it, too, would have it torn from its
+ * hands. Under the lock. Whether the name is free, or another's already. */
+static bool removed(int file, const char *path) {
+    struct stat is, named;
+    if (!outlived(file) || fstat(file, &is) != 0) return false;
+    if (lstat(path, &named) != 0 || is.st_dev != named.st_dev || is.st_ino != named.st_ino) return true;
+    return unlink(path) == 0;
 }
 
 static fs_shared_status open_locked(int file, fs_shared_role role) {
@@ -185,11 +205,13 @@ static fs_shared_status open_locked(int file, fs_shared_role role) {
 }
 
 static bool reserve(fs_arena *arena, uint32_t lines);
+static void before_fork(void);
+static void in_parent(void);
 static void in_child(void);
 
 static bool watch_forks(void) {
     static bool watching;
-    if (!watching) watching = pthread_atfork(NULL, NULL, in_child) == 0;
+    if (!watching) watching = pthread_atfork(before_fork, in_parent, in_child) == 0;
     return watching;
 }
 
@@ -214,25 +236,21 @@ static fs_shared_status map(fs_mapping *mapping, int file, fs_shared_role role) 
     return FS_SHARED_OK;
 }
 
-fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, fs_shared_role role) {
+static fs_shared_status open_once(fs_mapping *mapping, const char *path, fs_shared_role role, bool *again) {
     bool shares = role == FS_SHARES;
-    if (strlen(path) >= sizeof mapping->path) {
-        errno = ENAMETOOLONG;
-        return FS_SHARED_SYSTEM;
-    }
-    if (shares && !watch_forks()) return FS_SHARED_SYSTEM;
-    memset(mapping, 0, sizeof *mapping);
-    mapping->slot = FS_PROCESSES;
-    strcpy(mapping->path, path);
     int flags = shares ? O_RDWR | O_CREAT : role == FS_CONTROLS ? O_RDWR : O_RDONLY;
     int file = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600); /* a fifo must not hold us up */
     if (file < 0) return errno == ENOSPC || errno == EDQUOT ? FS_SHARED_NO_SPACE : FS_SHARED_SYSTEM;
     fs_shared_status status = FS_SHARED_BUSY;
     if (shares) lock_held = file; /* see fs_shared_lock */
-    if (!shares || take_lock(file, LOCK_PATIENCE) == 0)
+    if (!shares || take_lock(file, LOCK_PATIENCE) == 0) {
         status = open_locked(file, role);
-    else if (errno != EWOULDBLOCK)
+        int why = errno;
+        *again = shares && status != FS_SHARED_OK && removed(file, path);
+        errno = why;
+    } else if (errno != EWOULDBLOCK) {
         status = FS_SHARED_SYSTEM;
+    }
     if (status == FS_SHARED_OK) status = map(mapping, file, role);
     int kept = errno;
     if (shares) {
@@ -242,6 +260,20 @@ fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, fs_shared
     close(file);
     errno = kept;
     return status;
+}
+
+fs_shared_status fs_shared_open(fs_mapping *mapping, const char *path, fs_shared_role role) {
+    if (strlen(path) >= sizeof mapping->path) {
+        errno = ENAMETOOLONG;
+        return FS_SHARED_SYSTEM;
+    }
+    if (role == FS_SHARES && !watch_forks()) return FS_SHARED_SYSTEM;
+    memset(mapping, 0, sizeof *mapping);
+    mapping->slot = FS_PROCESSES;
+    strcpy(mapping->path, path);
+    bool again = false;
+    fs_shared_status status = open_once(mapping, path, role, &again);
+    return again ? open_once(mapping, path, role, &again) : status;
 }
 
 void fs_shared_close(fs_mapping *mapping) {
@@ -443,19 +475,48 @@ static fs_shared_status settle(fs_mapping *mapping, int file, uint32_t slot) {
     return failed ? FS_SHARED_SYSTEM : FS_SHARED_OK;
 }
 
-/* A child of a fork writes no word of its parent's slot: before anything else runs in it, it has a copy in its place. */
+static size_t arena_bytes(const fs_arena *arena) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (size_t)arena->capacity * FS_LINE / page * page;
+}
+
+/* Memory with the bytes of the private arena, to lie in its place. NULL: the system gives none. */
+static fs_arena *copy_arena(const fs_arena *arena) {
+    size_t bytes = arena_bytes(arena), used = (size_t)arena->used * FS_LINE;
+    void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (copy == MAP_FAILED) return NULL;
+    memcpy(copy, arena, used < bytes ? used : bytes);
+    ((fs_arena *)copy)->reserved = 0;
+    return copy;
+}
+
+static bool put_in_place(fs_arena *copy) {
+    size_t bytes = arena_bytes(copy);
+    return mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, fs_arena_private()) != MAP_FAILED;
+}
+
+/* A child of a fork writes no word of its parent's slot: before anything else runs in it, it has a copy in its place. That is
+ * made before the fork, for the parent goes on at once, in memory that both see. */
+static _Thread_local fs_arena *ahead;
+
+static void before_fork(void) {
+    if (here && here->slot < FS_PROCESSES) ahead = copy_arena(fs_arena_private());
+}
+
+static void in_parent(void) {
+    if (ahead) munmap(ahead, arena_bytes(ahead));
+    ahead = NULL;
+}
+
 static void in_child(void) {
+    fs_arena *copy = ahead;
+    ahead = NULL;
     if (lock_held >= 0) close(lock_held);
     lock_held = -1;
     if (!here || here->slot >= FS_PROCESSES) return;
-    fs_arena *arena = fs_arena_private();
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)arena->capacity * FS_LINE / page * page;
-    size_t used = (size_t)arena->used * FS_LINE;
-    void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (copy == MAP_FAILED) abort(); /* no address space, in a process just forked: nothing it could still do is safe */
-    memcpy(copy, arena, used < bytes ? used : bytes);
-    ((fs_arena *)copy)->reserved = 0;
-    if (mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, arena) == MAP_FAILED) abort();
+    if (!copy) copy = copy_arena(fs_arena_private());
+    /* No address space, in a process just forked: nothing it could still do is safe. */
+    if (!copy || !put_in_place(copy)) abort();
     here->slot = FS_PROCESSES;
     orphaned = true;
 }
@@ -487,7 +548,17 @@ fs_shared_status fs_shared_claim(fs_mapping *mapping) {
 }
 
 void fs_shared_part(fs_mapping *mapping) {
-    if (mapping->slot < FS_PROCESSES) set_tenure(&mapping->shared->process[mapping->slot], FS_TENURE_LEFT);
+    uint32_t slot = mapping->slot;
+    if (slot >= FS_PROCESSES) return;
+    /* Calls may still be made, and blocks freed, until the process has ended; the slot may be another's by then. */
+    fs_arena *copy = copy_arena(fs_arena_private());
+    if (!copy) return; /* then it is left when we are dead */
+    if (!put_in_place(copy)) {
+        munmap(copy, arena_bytes(copy));
+        return;
+    }
+    mapping->slot = FS_PROCESSES;
+    set_tenure(&mapping->shared->process[slot], FS_TENURE_LEFT);
 }
 
 bool fs_shared_orphaned(const fs_mapping *mapping) { return mapping == here && orphaned; }

@@ -447,7 +447,10 @@ cdef class Breaker:
 
     def mark_chaos(self, bint on):
         """Let its guards ask, for each call, which fault is injected into it; or no longer."""
-        fs_breaker_chaos(self.block, on)
+        if self.seat is not NULL:
+            fs_member_chaos(&the_arena, self.block, self.seat, on)
+        else:
+            fs_breaker_chaos(self.block, on)
 
     @property
     def capacity(self):
@@ -584,6 +587,8 @@ cdef class Breaker:
         self.seat = seat
         self.block = found
         self.show(budget)
+        if fs_breaker_gate(before) & FS_GATE_CHAOS:
+            self.mark_chaos(True)
         fs_breaker_leave(before)
         self.former.append(<size_t>before)
         return others
@@ -651,7 +656,9 @@ cdef int label_operation(fs_breaker *breaker, Operation operation, bytes name) e
 cdef dict labels_of(const fs_shared *shared, const fs_member *member):
     cdef dict found = {}
     cdef const fs_label *label = fs_label_first(shared, member)
-    while label is not NULL and len(found) < 65536:
+    cdef int steps = 0
+    while label is not NULL and steps < 65536:  # longer lists are no lists
+        steps += 1
         found[label.number] = label.name[:label.length].decode("utf-8", "replace")
         label = fs_label_next(shared, label)
     return found

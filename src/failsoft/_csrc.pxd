@@ -252,6 +252,7 @@ cdef extern from "failsoft/breaker.h" nogil:
     fs_permit fs_breaker_probe(fs_breaker *breaker, fs_ns now, fs_change *change)
     void fs_breaker_reserve(fs_breaker *breaker, fs_ns reserved)
     void fs_breaker_limit(fs_breaker *breaker, uint64_t share)
+    const uint64_t FS_GATE_CHAOS
     void fs_breaker_chaos(fs_breaker *breaker, bint on)
     uint64_t fs_breaker_share(const fs_breaker *breaker, fs_ns now)
     void fs_breaker_note(fs_breaker *breaker, fs_decision *decision)
@@ -368,6 +369,7 @@ cdef extern from "failsoft/members.h" nogil:
     fs_breaker *fs_member_join(const fs_joining *joining, fs_breaker *own, fs_seat **seat, uint32_t *others)
     void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
     void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
+    void fs_member_chaos(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, bint on)
     fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
                                  const fs_breaker_config *config)
     uint32_t fs_member_label(fs_breaker *breaker, const char *name, uint32_t length)

@@ -50,8 +50,14 @@ def _in_child() -> None:
     for lock in _locks:
         if not held(lock):
             lock._at_fork_reinit()
+    failed = None
     for one in _forgetful:
-        one.forked()
+        try:
+            one.forked()
+        except Exception as error:  # a thread that cannot be started, say: the others have to know all the same
+            failed = error
+    if failed is not None:
+        raise failed  # the interpreter reports it
 
 
 if hasattr(os, "register_at_fork"):

@@ -479,7 +479,7 @@ class Integration:
             if known is not None:  # another thread was quicker
                 return known
             if shard.config is not self.config:
-                shard.reconfigure(self.config)
+                shard._hold_to(self.config)
             shard.limit(self._registry.capacities.limit(self))
             shard.breaker.mark_chaos(bool(self._chaos))
             self._shards[key] = shard
@@ -647,24 +647,29 @@ class Integration:
             raise ValueError(f"integration {self.name!r} is {self.type} and cannot become {new.type}")
         sharing = self._registry.sharing
         turn = self._registry.lock if sharing is None else sharing.lock
-        with self._registry.lock:
-            with turn:  # what joins or names operations meanwhile must not lose its breaker
-                self.breaker.reconfigure(new.circuit_breaker, new.degraded)
-            self.config = new
-            self._control(new)
-            self.backoff = backoff_of(new.retry_policy)
-            self._budget_settles()
-            self._chaos_settles()
-            self.breaker.show(self.retry_budget)
-            guards = [guard for ref in self._guards if (guard := ref()) is not None]
-            for guard in guards:
-                self._settle(guard)
-            for shard in self.shards.values():
-                shard.reconfigure(new)
-        if sharing is not None and not self.breaker.shared:  # those who have these settings share another breaker
-            sharing.join(self)
-        if self._queue is not None:
-            self._queue.serve()
+        with turn, self._registry.lock:  # what joins or names operations meanwhile must not lose its breaker
+            self._hold_to(new)
+            family = (self, *self.shards.values())
+        for one in family:
+            if sharing is not None and not one.breaker.shared:  # those who have these settings share another breaker
+                sharing.join(one)  # waits for other processes, so no lock is held
+            if one._queue is not None:
+                one._queue.serve()
+
+    def _hold_to(self, new: IntegrationConfig) -> None:
+        """Let it and its keys have these settings. Under the registry's lock."""
+        self.breaker.reconfigure(new.circuit_breaker, new.degraded)
+        self.config = new
+        self._control(new)
+        self.backoff = backoff_of(new.retry_policy)
+        self._budget_settles()
+        self._chaos_settles()
+        self.breaker.show(self.retry_budget)
+        guards = [guard for ref in self._guards if (guard := ref()) is not None]
+        for guard in guards:
+            self._settle(guard)
+        for shard in self.shards.values():
+            shard._hold_to(new)
 
     def settle(self) -> None:
         """Let its guards know that the breaker is another one, or has other settings."""

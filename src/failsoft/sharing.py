@@ -61,7 +61,9 @@ class Sharing:
             return False
         standing, limit = breaker.state, integration.limited
         try:
-            with self.lock:
+            if not self.lock.acquire(timeout=patience):  # another thread waits for the arena
+                raise ArenaTrouble("busy", 0)
+            try:
                 if breaker.shared or _core.arena_slot() is None:
                     return breaker.shared
                 labels = [(record, label_of(operation)) for operation, record in integration.named()]
@@ -69,6 +71,8 @@ class Sharing:
                 others = breaker.join(
                     name, TYPES.index(integration.type), window, labels, integration.retry_budget, patience
                 )
+            finally:
+                self.lock.release()
         except ArenaTrouble as error:
             self._tell(integration.name, "%s", trouble(self.path, error))
             return False

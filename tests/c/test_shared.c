@@ -184,6 +184,32 @@ static void files(void) {
     write_at(file, offsetof(fs_shared, boot), &nothing, sizeof nothing);
     CHECK_EQ(tried(file, true), FS_SHARED_OK);
 
+    /* Another host's, where a file system is shared, looks like that: it is not written over under who has it mapped. */
+    file = fresh();
+    fs_mapping held;
+    struct stat anew;
+    uint64_t elsewhere = 1;
+    CHECK_EQ(tried(file, true), FS_SHARED_OK);
+    CHECK_EQ(fs_shared_open(&held, file, false), FS_SHARED_OK);
+    CHECK_EQ(stat(file, &is), 0);
+    write_at(file, offsetof(fs_shared, boot), &elsewhere, sizeof elsewhere);
+    CHECK_EQ(tried(file, false), FS_SHARED_SYSTEM);
+    CHECK_EQ(errno, ESTALE);
+    CHECK_EQ(tried(file, true), FS_SHARED_OK);
+    CHECK_EQ(tried(file, false), FS_SHARED_OK);
+    CHECK(stat(file, &anew) == 0 && anew.st_ino != is.st_ino);
+    CHECK_EQ(held.shared->boot[0], elsewhere);
+    fs_shared_close(&held);
+
+    file = fresh(); /* of a process that could not tell the boot: it may well be of this one, and in use */
+    uint64_t unknown[2] = {0, 0};
+    CHECK_EQ(tried(file, true), FS_SHARED_OK);
+    CHECK_EQ(stat(file, &is), 0);
+    write_at(file, offsetof(fs_shared, boot), unknown, sizeof unknown);
+    CHECK_EQ(tried(file, true), FS_SHARED_SYSTEM);
+    CHECK_EQ(errno, ESTALE);
+    CHECK(stat(file, &anew) == 0 && anew.st_ino == is.st_ino && anew.st_blocks == is.st_blocks);
+
     file = fresh();
     int fd = open(file, O_CREAT | O_RDWR, 0600);
     CHECK(write(fd, "hello, I am no arena", 20) == 20);
@@ -236,6 +262,27 @@ static void garbage(void) {
     close(fd);
     printf("score: random words in the file crash nobody who reads it from outside | crashes | 0 | %d words\n", deep ? 1000000 : 3000);
     fflush(NULL);
+}
+
+/* A directory that leads back to itself holds nobody up, not even under the lock. */
+static void leads_nowhere(void) {
+    fs_breaker_config config = settings();
+    fs_shared_status why;
+    CHECK(enter(path, "binance", &config));
+    fs_member *member = fs_member_of(breaker);
+    fs_label *label = (fs_label *)(uintptr_t)fs_label_first(mapping.shared, member);
+    member->next = member->block.line;
+    label->next = label->block.line;
+    alarm(20);
+    int lock = fs_shared_lock(&mapping, PATIENCE, &why);
+    CHECK_EQ(fs_member_label(breaker, "another", 7), 0);
+    fs_members_vacate(mapping.shared, 5);
+    fs_shared_unlock(lock);
+    pid_t dies = child(fills); /* counts, and is buried by whoever comes next */
+    CHECK(waitpid(dies, NULL, 0) == dies);
+    lock = fs_shared_lock(&mapping, PATIENCE, &why);
+    fs_shared_bury(&mapping);
+    fs_shared_unlock(lock);
 }
 
 /* ---- who sees what of whom */
@@ -322,6 +369,142 @@ static void comes_after(void) {
     CHECK_EQ(fs_gate_state(fs_breaker_gate(breaker)), FS_OPEN);
     fs_ns left = fs_breaker_retry_after(breaker, fs_now());
     CHECK(left > FS_NS_PER_SECOND * 900 && left < FS_NS_PER_SECOND * 1000);
+}
+
+/* Who has left may still run for long, and writes nothing where another has come. */
+static void leaves_early(void) {
+    fs_breaker_config config = settings();
+    CHECK(enter(path, "binance", &config));
+    for (int i = 0; i < 4; i++) call(false);
+    fs_shared_part(&mapping);
+    fs_store_release(stage, 1);
+    wait_for(2);
+    for (int i = 0; i < 100; i++) call(false);
+    fs_arena_free(&fs_series_take(fs_arena_private(), WINDOW, fs_now())->block);
+    fs_store_release(stage, 3);
+}
+
+static void takes_its_place(void) {
+    fs_breaker_config config = settings();
+    wait_for(1);
+    CHECK(enter(path, "binance", &config));
+    CHECK_EQ(mapping.slot, 0);
+    for (int i = 0; i < 7; i++) call(false);
+    uint32_t used = fs_arena_private()->used;
+    fs_store_release(stage, 2);
+    wait_for(3);
+    CHECK_EQ(seen(mapping.shared, "binance", NULL).calls, 11);
+    CHECK(fs_arena_private()->used >= used);
+}
+
+static void parts(void) {
+    fresh();
+    *stage = 0;
+    pid_t one = child(leaves_early), two = child(takes_its_place);
+    ends_well(one);
+    ends_well(two);
+}
+
+/* A parent goes on as soon as it has forked. What it frees and uses again then is still the child's, as it was. */
+static void forks_and_goes_on(void) {
+    fs_breaker_config config = settings();
+    CHECK(enter(path, "binance", &config));
+    enum { LARGE = 60000, LARGE_BLOCKS = 800, PLACES = 200 };
+    for (int i = 0; i < LARGE_BLOCKS; i++) {
+        fs_block *large = fs_arena_alloc(fs_arena_private(), LARGE); /* so much that a copy takes a while */
+        if (!CHECK(large != NULL)) return;
+        memset((char *)large + sizeof *large, 1, 8);
+    }
+    fs_block *block = fs_arena_alloc(fs_arena_private(), PLACES);
+    uint32_t generation = block->generation;
+    memset((char *)block + sizeof *block, 7, PLACES - sizeof *block);
+    fs_store_release(stage, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_EQ(block->generation, generation);
+        for (size_t i = sizeof *block; i < PLACES; i++) CHECK_EQ(((char *)block)[i], 7);
+        _exit(check_failed != 0);
+    }
+    fs_arena_free(block);
+    memset((char *)fs_arena_alloc(fs_arena_private(), PLACES) + sizeof *block, 9, PLACES - sizeof *block);
+    ends_well(pid);
+}
+
+/* A child has its parent's faults, though the parent stops them before the child has a seat. */
+static void forks_amid_chaos(void) {
+    fs_breaker_config config = settings();
+    CHECK(enter(path, "binance", &config));
+    fs_member_chaos(&mapping, breaker, seat, true);
+    fs_store_release(stage, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        fs_shared_status why;
+        wait_for(1);
+        CHECK(!(fs_breaker_gate(breaker) & FS_GATE_CHAOS));
+        int lock = fs_shared_lock(&mapping, PATIENCE, &why);
+        CHECK_EQ(fs_shared_claim(&mapping), FS_SHARED_OK);
+        fs_member_sit(&mapping, breaker, seat, fs_now());
+        fs_shared_unlock(lock);
+        CHECK(fs_breaker_gate(breaker) & FS_GATE_CHAOS);
+        raise(SIGKILL);
+    }
+    fs_member_chaos(&mapping, breaker, seat, false);
+    fs_store_release(stage, 1);
+    CHECK(waitpid(pid, NULL, 0) == pid);
+    fs_shared_status why;
+    int lock = fs_shared_lock(&mapping, PATIENCE, &why);
+    CHECK(fs_breaker_gate(breaker) & FS_GATE_CHAOS);
+    CHECK_EQ(fs_shared_bury(&mapping), 0); /* with the child its mark goes */
+    CHECK(!(fs_breaker_gate(breaker) & FS_GATE_CHAOS));
+    fs_shared_unlock(lock);
+}
+
+/* Names that come and go do not fill the arena of the departed: it has room for those that are gone from the directory. */
+#define NAMES 2100
+
+static void has_many(void) {
+    fs_breaker_config config = settings();
+    fs_shared_status why;
+    CHECK(enter(path, "first", &config));
+    int lock = fs_shared_lock(&mapping, PATIENCE, &why);
+    for (int i = 0; i < NAMES; i++) {
+        char name[32];
+        uint32_t others, length = (uint32_t)snprintf(name, sizeof name, "key-%d-%d", (int)getpid(), i);
+        fs_seat *its;
+        fs_breaker *one = fs_breaker_take(fs_arena_private(), &config, fs_now());
+        fs_series *counts = fs_series_take(fs_arena_private(), WINDOW, fs_now());
+        fs_breaker_adopt(one, counts);
+        fs_histogram_record(fs_series_stripe(counts, 0), 1000, fs_stamp());
+        fs_joining joining = {&mapping, name, length, 1, WINDOW};
+        CHECK(fs_member_join(&joining, one, &its, &others) != NULL);
+    }
+    fs_shared_unlock(lock);
+    for (int i = 0; i < 10; i++) call(false);
+}
+
+static uint32_t departed_lines(void) {
+    fs_mapping after;
+    fs_shared_status why;
+    CHECK_EQ(fs_shared_open(&after, path, true), FS_SHARED_OK);
+    int lock = fs_shared_lock(&after, PATIENCE, &why);
+    CHECK_EQ(fs_shared_bury(&after), 0);
+    fs_shared_unlock(lock);
+    const fs_arena *departed = fs_shared_departed(after.shared, fs_departed_side(after.shared->departed));
+    uint32_t lines = departed->used - departed->free_lines;
+    fs_shared_close(&after);
+    return lines;
+}
+
+static void names_come_and_go(void) {
+    fresh();
+    ends_well(child(has_many));
+    uint32_t once = departed_lines();
+    ends_well(child(has_many));
+    CHECK(departed_lines() < once * 3 / 2);
+    fs_mapping after;
+    CHECK_EQ(fs_shared_open(&after, path, false), FS_SHARED_OK);
+    CHECK_EQ(seen(after.shared, "first", NULL).calls, 20);
+    fs_shared_close(&after);
 }
 
 /* What a child records that has no slot is nobody's. */
@@ -494,6 +677,12 @@ int main(int count, char **arguments) {
     files();
     two_processes();
     ends_well(child(comes_after));
+    parts();
+    names_come_and_go();
+    fresh();
+    ends_well(child(forks_and_goes_on));
+    fresh();
+    ends_well(child(forks_amid_chaos));
     fresh();
     ends_well(child(forks));
     fresh();
@@ -501,6 +690,8 @@ int main(int count, char **arguments) {
     fresh();
     ends_well(child(fills));
     ends_well(child(garbage));
+    fresh();
+    ends_well(child(leads_nowhere));
     kills(most);
     ends_well(child(after_kills));
     char command[160];

@@ -79,6 +79,69 @@ static void works(void) {
     _exit(0);
 }
 
+/* ---- rates, over the calls of all */
+
+#define PAST 100
+
+static fs_mapping rated;
+static fs_breaker *rated_breaker;
+static fs_seat *rated_seat;
+static fs_series *rated_series;
+
+static void fails(void) {
+    fs_histogram *histogram = fs_series_stripe(rated_series, 0);
+    if (!histogram) _exit(5);
+    fs_histogram_record(histogram, 1000, fs_stamp());
+    fs_histogram_outcome(histogram, true, false);
+}
+
+static void comes_to_be_rated(int past, uint64_t kills_at) {
+    fs_shared_status why;
+    fs_breaker_config config = settings();
+    uint32_t others;
+    config.failure_threshold = 0;
+    config.failure_rate = 0.5;
+    config.minimum_calls = 20;
+    config.reset_timeout = config.reset_most = FS_NS_PER_SECOND * 1000;
+    step_kills_at = 0;
+    fs_breaker *own = fs_breaker_take(fs_arena_private(), &config, start);
+    rated_series = fs_series_take(fs_arena_private(), WINDOW, start);
+    fs_breaker_adopt(own, rated_series);
+    for (int i = 0; i < past; i++) fails();
+    if (fs_shared_open(&rated, path, true) != FS_SHARED_OK) _exit(2);
+    int lock = fs_shared_lock(&rated, PATIENCE, &why);
+    if (lock < 0 || fs_shared_claim(&rated) != FS_SHARED_OK) _exit(3);
+    fs_joining joining = {&rated, "binance", 7, 1, WINDOW};
+    step_count = 0;
+    step_kills_at = kills_at;
+    rated_breaker = fs_member_join(&joining, own, &rated_seat, &others);
+    if (!rated_breaker) _exit(4);
+    fs_shared_unlock(lock);
+}
+
+static void comes_first(void) {
+    comes_to_be_rated(0, 0);
+    _exit(0);
+}
+
+static void comes_with_a_past_and_goes(void) {
+    comes_to_be_rated(PAST, step_kills_at);
+    fs_member_leave(&rated, rated_breaker, rated_seat, fs_now());
+    *finished = step_count;
+    _exit(0);
+}
+
+static void trips_by_rate(void) {
+    comes_to_be_rated(0, 0);
+    for (int i = 0; i < 25; i++) {
+        fs_change change = {0};
+        fs_permit permit = fs_breaker_acquire(rated_breaker, fs_now(), &change);
+        fails();
+        if (fs_permit_granted(permit)) end_call(rated_breaker, permit, true, fs_now());
+    }
+    _exit(fs_gate_state(fs_breaker_gate(rated_breaker)) == FS_OPEN ? 0 : 6);
+}
+
 static void buries(void) {
     fs_mapping mapping;
     fs_shared_status why;
@@ -188,6 +251,21 @@ int main(int count, char **arguments) {
     printf("score: a process killed between any two stores leaves a whole arena | counts lost in a funeral | %ld | killed at "
            "%" PRIu64 " stores of it\n", check_failed, funerals);
     fs_shared_close(&mapping);
+
+    /* And while it comes with what it has counted alone, and goes with all it has counted: the others still trip by rate. */
+    uint64_t comings = 0;
+    stores = 1;
+    for (uint64_t at = 1; at <= stores && !check_failed; at++) {
+        CHECK(unlink(path) == 0);
+        *finished = 0;
+        CHECK(!run(comes_first, 0));
+        comings += run(comes_with_a_past_and_goes, at);
+        if (*finished == 0) stores = at + 1;
+        CHECK(!run(trips_by_rate, 0));
+        if (check_failed) fprintf(stderr, "killed at store %" PRIu64 "\n", at);
+    }
+    printf("score: a process killed between any two stores leaves a whole arena | breakers that do not trip by rate | %ld | "
+           "killed at %" PRIu64 " stores while it came with a past and went with it\n", check_failed, comings);
     char command[160];
     snprintf(command, sizeof command, "rm -rf %s", folder);
     CHECK(system(command) == 0);

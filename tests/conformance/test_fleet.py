@@ -13,6 +13,7 @@ import pytest
 
 import failsoft
 from failsoft import CircuitState, Integration, Registry, events
+from failsoft.fleets.stores import Store
 from failsoft.fleets.syncer import Syncer
 from failsoft.testing import FakeClock
 
@@ -387,7 +388,9 @@ def test_hosts_with_other_settings_share_nothing_and_are_told(
     assert [change.shared for change in heard if change.integration] == [False, True]
 
 
-@pytest.mark.parametrize("answer", [["layout", "2", 1], RuntimeError("WRONGTYPE"), ["nonsense"], 7])
+@pytest.mark.parametrize("answer", [["layout", "2", 1], RuntimeError("WRONGTYPE"), ["nonsense"], 7,
+    ["ok", 5, 1, 10**30, 0, 3, 3, 0], ["ok", 2**60, 1, 10, 0, 3, 3, 0], ["ok", 5, 1, -1, 0, 3, 3, 0], ["ok", 5, 7, 10, 0, 3, 3, 0],
+])  # fmt: skip
 def test_a_key_that_is_not_ours_leaves_the_others_alone(fleet: Fleet, answer: Any) -> None:
     opened(fleet)
     host = fleet.hosts[0]
@@ -490,6 +493,17 @@ def test_keys_are_shared_one_by_one(fleet: Fleet) -> None:
     assert hosts[0].syncer.breakers()["market[well]"].state == "CLOSED"
 
 
+def test_a_name_that_no_client_can_send_leaves_the_others_alone(fleet: Fleet) -> None:
+    for _ in range(4):
+        fleet.host().registry.integration("half \udc80", "cache")
+    fleet.rounds()
+    for host in fleet.hosts[:2]:
+        host.fail()
+    fleet.rounds(2)
+    assert fleet.states == ["OPEN"] * 4
+    assert fleet.hosts[0].syncer.breakers()["half \udc80"].hosts > 0
+
+
 def test_leaving_is_told(fleet: Fleet) -> None:
     hosts = [fleet.host() for _ in range(3)]
     fleet.rounds()
@@ -500,6 +514,24 @@ def test_leaving_is_told(fleet: Fleet) -> None:
     hosts[1].fail()
     fleet.rounds(10)
     assert hosts[2].state == "CLOSED"  # one of two is no quorum
+
+
+def test_many_changes_at_once_are_one_hint() -> None:
+    """Or an outage of a thousand keys would be a thousand rounds of everybody."""
+    waiting: list[Any] = [{"type": "message"}] * 1000
+
+    class Client:
+        def pubsub(self, **_options: Any) -> Client:
+            return self
+
+        def subscribe(self, _channel: str) -> None: ...
+
+        def get_message(self, timeout: float) -> Any:
+            return waiting.pop() if waiting else None
+
+    store = Store(Client, "channel")
+    assert store.wait(1.0, threading.Event())
+    assert not store.wait(0.01, threading.Event())
 
 
 # The public face

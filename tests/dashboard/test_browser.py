@@ -194,8 +194,9 @@ def test_with_it_an_action_is_asked_about_and_carried_out(
         page.wait("!document.getElementById('ask').open")
         assert payments.breaker.state is CircuitState.CLOSED
         page.press("Enter")
-        page.wait("document.getElementById('ask').open")
+        page.wait("document.getElementById('ask').open && document.activeElement.id === 'ask-no'")
         page.press("Tab")
+        page.wait("document.activeElement.id === 'ask-yes'")
         page.press("Enter")
         page.wait("document.querySelector('.machine .live').dataset.state === 'FORCED_OPEN'")
         assert payments.breaker.state is CircuitState.FORCED_OPEN

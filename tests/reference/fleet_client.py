@@ -50,6 +50,9 @@ class Client:
 
     def execute_command(self, *command: Any) -> None:
         assert command[0] in ("EVAL", "EVALSHA")
+        for part in command:
+            if isinstance(part, str):
+                part.encode()  # as it goes over the wire
         self.commands.append(command)
 
     def execute(self, raise_on_error: bool) -> list[Any]:

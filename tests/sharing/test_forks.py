@@ -110,3 +110,21 @@ def test_a_child_keeps_nothing_of_a_lock_that_its_parent_waits_for(arena: str, s
     assert [process.alive for process in attach(arena).processes() if process.pid == parent.pid] == [True]
     assert parent.run(f"answer = in_fork(lambda: [g(), failsoft.share({arena!r}) is not None])") == ["done", True]
     assert len(attach(arena).processes()) == 2  # the child, gone, has had one place
+
+
+def test_what_fails_in_a_child_keeps_nothing_else_from_knowing_of_the_fork(arena: str, start: Start) -> None:
+    parent = start()
+    parent.run(
+        """
+        import sys
+        from failsoft import forks
+        class Fails:
+            def forked(self): raise RuntimeError("can't start new thread")
+        failing = [Fails() for _ in range(20)]
+        [forks.remember(one) for one in failing]
+        sys.unraisablehook = lambda _: None
+        g = guard()
+        in_fork(g)
+        """
+    )
+    assert attach(arena)["quotes"].metrics("job").count == 1

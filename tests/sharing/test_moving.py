@@ -235,3 +235,49 @@ def test_budgets_and_load_control_are_seen_also_if_they_come_later(arena: str, s
     )
     assert inside == [1, 1]
     assert {one.name: one.retries() for one in attach(arena)} == {"early": (2, 0, 0), "late": (2, 0, 0)}
+
+
+def test_faults_are_injected_by_whoever_says_so_for_as_long_as_he_does(arena: str, start: Start) -> None:
+    one, other, third = start(), start(), start(shares=False)
+    begin = "quotes = guard(); plan = failsoft.chaos('quotes', outcome='chaos').start()"
+    one.run(begin)
+    other.run(begin)
+    third.run(f"{begin}; failsoft.share({arena!r})")
+    one.run("plan.stop()")
+    assert [process.run("answer = quotes()") for process in (one, other, third)] == ["done", "chaos", "chaos"]
+    other.kill()
+    third.run("registry.default['quotes'].reconfigure(circuit_breaker={'failure_threshold': 4})")
+    assert third.run("answer = quotes()") == "chaos"
+    third.run("registry.default['quotes'].reconfigure(circuit_breaker={'failure_threshold': 3})")
+    one.run("keyed = service().guard(lambda key: 'done', key=lambda key: key, operation='get'); keyed('a')")
+    third.run("keyed = service().guard(lambda key: 'done', key=lambda key: key, operation='get')")
+    assert [process.run("answer = keyed('a')") for process in (one, third)] == ["done", "chaos"]
+
+
+def test_calls_for_keys_go_on_while_others_wait_for_a_process_that_is_stopped(arena: str, start: Start) -> None:
+    one = start()
+    waited = one.run(
+        f"""
+        import fcntl, threading, time
+        from failsoft.arena import arena_path
+        quotes = service()
+        keyed = quotes.guard(lambda key: key, key=lambda key: key, operation="get")
+        keyed("a"), keyed("b")
+        file = open(arena_path({arena!r}), "r+b")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        change = threading.Thread(target=lambda: quotes.reconfigure(circuit_breaker={{"failure_threshold": 2}}))
+        change.start(); time.sleep(0.05)
+        began = time.monotonic()
+        keyed("c")
+        answer = time.monotonic() - began
+        fcntl.flock(file, fcntl.LOCK_UN)
+        change.join()
+        """
+    )
+    assert waited < 0.5
+    assert one.run("answer = [one.breaker.shared for one in registry.default.with_shards()]") == [
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -110,3 +110,30 @@ def test_a_stopped_process_holds_nobody_up(arena: str, start: Start) -> None:
     assert attach(arena)["quotes"].metrics("job").error_count == 3
     one.kill(signal.SIGCONT)
     assert one.run("answer = refused(g)")
+
+
+def test_a_process_that_leaves_a_fleet_lets_those_follow_on_that_share_its_breaker(start: Start) -> None:
+    one = start()
+    assert one.run(
+        """
+        import time
+        from failsoft.fleets.syncer import Syncer
+        from tests.reference.fleet_client import Memory
+        memory, breaker = Memory(), service(reset=0.05).breaker
+        first, second, third = (
+            Syncer(memory.client, registry.default, member=f"host/{n}", namespace="n", interval=0.2, counts=False, quorum=1)
+            for n in range(3)
+        )
+        [one.round() for one in (first, second, third)]
+        [breaker.failure(breaker.acquire()) for _ in range(3)]
+        time.sleep(0.3)  # the store counts again
+        [one.round() for one in (first, second, third)]
+        time.sleep(0.06)
+        first.leave()
+        answer = [str(breaker.state), bool(breaker.acquire())]
+        second.round()  # and is let
+        answer.append(second.breakers()["quotes"].probing)
+        second.leave()
+        answer.append(bool(breaker.acquire()))
+        """
+    ) == ["OPEN", False, True, False]

@@ -60,6 +60,7 @@ typedef struct {
     uint32_t generation;                   /* and its block's */
     fs_span next;                          /* of the departed: the next seat */
     fs_span budget, load;                  /* of this process, 0: none */
+    uint32_t chaos;                        /* 1: it injects faults */
 } fs_seat;
 
 /* Take a seat of the member of this name and configuration, made from `own` if there is none. The series of `own` go there, and
@@ -85,6 +86,9 @@ void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs
  * seat. What the rates are read from begins anew. NULL: no room, and nothing has changed. */
 fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
                              const fs_breaker_config *config);
+
+/* Mark the gate (see fs_breaker_chaos) while any process of those alive injects faults. */
+void fs_member_chaos(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, bool on);
 
 /* The number of an operation of this name, 0: no room. */
 uint32_t fs_member_label(fs_breaker *breaker, const char *name, uint32_t length);

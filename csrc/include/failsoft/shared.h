@@ -115,7 +115,7 @@ void fs_shared_unlock(int lock);
 /* Take a slot, and let the private arena be it. Frees the slots of the dead first. Under the lock. */
 fs_shared_status fs_shared_claim(fs_mapping *mapping);
 
-/* This process has ended, in good order. */
+/* This process ends, in good order: what it still counts is seen by nobody. */
 void fs_shared_part(fs_mapping *mapping);
 
 /* Add what the dead have counted to the departed, and free their slots. How many are left that could not be. Under the lock. */

@@ -31,6 +31,9 @@ STANDING = ("FORCED_OPEN", "DISABLED", "METRICS_ONLY")
 LONGEST = 86_400_000
 """Milliseconds: no wait of a fleet is longer, whatever its settings allow."""
 
+LAST = (1 << 53) - 1
+"""The highest generation: the numbers of the script are doubles."""
+
 
 class Rules(Record):
     """What all hosts of a fleet must agree on about one breaker. Times in milliseconds."""
@@ -150,7 +153,9 @@ def read(answer: Sequence[bytes | str | int]) -> Answer:
         kind = _text(answer[0])
         if kind == "ok":
             generation, is_open, left, lease, hosts, open_hosts, time = (int(part) for part in answer[1:])
-            return Answer(None, "", generation, is_open == 1, left, lease, hosts, open_hosts, time)
+            # Believed, too much would be told to all who ask, and no generation could follow.
+            if 0 <= generation < LAST and is_open in (0, 1) and 0 <= left <= LONGEST and 0 <= lease <= 1 << 43:
+                return Answer(None, "", generation, is_open == 1, left, lease, hosts, open_hosts, time)
         if kind in ("layout", "differs"):
             return Answer(kind, _text(answer[1]), 0, False, 0, 0, 0, 0, int(answer[2]))
     except (TypeError, ValueError, IndexError) as error:
@@ -261,6 +266,10 @@ class Follower:
         held = now + self.patience if self.open and (opens or refusing) else 0
         let = self._let_of(self.let if held else 0)
         return Orders(view.generation, self.until if opens else None, closes, held, let)
+
+    def parts(self) -> int | None:
+        """What `let` is to be when it follows no longer, as of `Orders`."""
+        return self._let_of(0)
 
     def _let_of(self, until: int) -> int | None:
         was, self._is_let = self._is_let, until > 0

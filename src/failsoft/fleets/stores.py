@@ -97,11 +97,18 @@ class Store:
             while (left := end - time.monotonic()) > 0.0 and not woken.is_set():
                 message = self._hints.get_message(timeout=min(left, TIMEOUT))
                 if message is not None and message["type"] == "message":
+                    self._drain()
                     return True
         except Exception:  # only a hint: the next round asks anyway
             self.deaf()
             woken.wait(max(end - time.monotonic(), 0.0))
         return False
+
+    def _drain(self) -> None:
+        """Drop the hints that wait behind one: one round hears of all. A few thousand, lest it never ends."""
+        for _ in range(4096):
+            if self._hints.get_message(timeout=0.0) is None:
+                return
 
     def deaf(self) -> None:
         """Drop the subscription: it may hang on a server that is no longer the store."""

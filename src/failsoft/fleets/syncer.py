@@ -90,7 +90,8 @@ class Syncer:
 
     def key(self, name: str) -> str:
         """Of the hash of one breaker; the braces are for clusters."""
-        return f"failsoft:{{{self._namespace}:{name}}}"
+        shown = name.encode("utf-8", "backslashreplace").decode()  # no client sends half a character
+        return f"failsoft:{{{self._namespace}:{shown}}}"
 
     def round(self) -> bool:
         """Exchange what there is once. Whether the store answered."""
@@ -152,7 +153,7 @@ class Syncer:
                 raise raw
             answer = protocol.read(raw)
         except Exception as error:  # this breaker's key is something else; the others' are not
-            breaker.hold(0)
+            _release(breaker)
             self._tell(one.name, f"unreadable: {error}")
             return
         orders = follower.hear(answer, look(breaker), sent, now_ns(), rules)
@@ -208,8 +209,10 @@ class Syncer:
         """Tell the store that this process is gone, and let its breakers alone."""
         reports = []
         for integration in self._registry.with_shards():
-            integration.breaker.hold(0)
+            _release(integration.breaker)
             if integration.name in self._followers and integration.name in self._rules:
+                if self._followers[integration.name].parts() is not None:
+                    integration.breaker.let(0)  # the store gives the right to another at once
                 rules = self._rules[integration.name][1]
                 gone = protocol.Report(0, False, 0, protocol.LEAVE, 0, protocol.KEEP, 0, 0, 0, 0)
                 reports.append((self.key(integration.name), gone.arguments(rules, self._member, self._channel)))
@@ -245,6 +248,12 @@ def look(breaker: CircuitBreaker) -> View:
     state, reason, generation, _failures, probes, _totals, retry_after, _age, _capacity = breaker.read()
     left = 0 if retry_after is None else round(retry_after * 1e9)
     return View(state, reason, generation, left, probes, breaker.held_back, *breaker.totals())
+
+
+def _release(breaker: CircuitBreaker) -> None:
+    """Hold its probes back no longer. Where processes share it the others do, and if none does, that lapses soon."""
+    if not breaker.shared:
+        breaker.hold(0)
 
 
 def carry_out(orders: Orders, breaker: CircuitBreaker) -> bool:
