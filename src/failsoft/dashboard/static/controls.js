@@ -10,14 +10,20 @@ const ACTIONS = [
   ["disable", "Disable", "Let every call go past the breaker, counting nothing?"],
 ];
 
-function ask(title, words) {
+let asked = Promise.resolve();
+
+// A dialog has closed before its "close" is heard; whoever asks again in between waits for it, or would hear it in place of his own.
+async function ask(title, words) {
+  await asked;
   const dialog = $("ask");
+  if (dialog.open) return false;
   say($("ask-title"), title);
   say($("ask-words"), words);
   dialog.returnValue = "no";
   dialog.showModal();
   $("ask-no").focus();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  asked = new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return asked;
 }
 
 async function send(asked, told) {
