@@ -295,17 +295,20 @@ def test_a_forked_child_holds_nothing_open(proxy: FaultProxy) -> None:
         client.sendall(b"a")
         assert read(client, 1) == b"a"
         until, go = os.pipe()
+        awaited, ready = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
             child = os.fork()
         if child == 0:
             try:
                 os.close(go)
+                os.write(ready, b"x")  # by now it has let go of what it inherited
                 proxy.close()  # it has nothing to close, and waits for nobody
                 os._exit(3 if os.read(until, 1) == b"x" else 4)
             finally:
                 os._exit(5)
         try:
+            assert os.read(awaited, 1) == b"x"
             proxy.set(refuse=True)
             with pytest.raises(ConnectionRefusedError):
                 connected(proxy).close()
@@ -314,8 +317,8 @@ def test_a_forked_child_holds_nothing_open(proxy: FaultProxy) -> None:
         finally:
             os.write(go, b"x")
             ended = os.waitpid(child, 0)[1]
-            os.close(until)
-            os.close(go)
+            for end in (until, go, awaited, ready):
+                os.close(end)
         assert os.waitstatus_to_exitcode(ended) == 3
 
 
