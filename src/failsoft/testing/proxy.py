@@ -278,11 +278,13 @@ class _Loop:
         import asyncio
 
         self._deafen()
-        for link in tuple(self.links):
-            link.drop()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # More than once: before 3.12, asyncio.wait_for loses a cancellation that comes with its result, and goes on.
+        while tasks := tuple(self._tasks):
+            for link in tuple(self.links):
+                link.drop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=0.05)
         for _ in range(5):  # transports that were aborted close their sockets in a later turn of the loop
             await asyncio.sleep(0)
 
@@ -363,6 +365,7 @@ class _Link:
     def __init__(self, runs: _Loop, client: socket.socket) -> None:
         self._runs = runs
         self._client: socket.socket | None = client  # until it has a transport
+        self._doomed = False
         self._writers: list[asyncio.StreamWriter] = []
         self._sent = 0  # bytes of the answer
 
@@ -375,6 +378,9 @@ class _Link:
             down_reader, down_writer = await asyncio.open_connection(sock=self._client, limit=CHUNK)
             self._client = None
             self._writers.append(down_writer)
+            if self._doomed:
+                self.abort(reset=True)
+                return
             try:
                 up_reader, up_writer = await asyncio.wait_for(
                     asyncio.open_connection(*self._runs.target, limit=CHUNK), _CONNECT
@@ -418,8 +424,7 @@ class _Link:
 
     def drop(self) -> None:
         """End both at once."""
-        if self._client is not None:
-            self._client.close()
+        self._doomed = True  # a socket that is getting its transport is not pulled from under it
         for writer in self._writers:
             writer.transport.abort()
 
