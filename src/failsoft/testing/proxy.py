@@ -285,6 +285,8 @@ class _Loop:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.05)
+        for link in tuple(self.links):
+            link.give_up()
         for _ in range(5):  # transports that were aborted close their sockets in a later turn of the loop
             await asyncio.sleep(0)
 
@@ -410,6 +412,12 @@ class _Link:
             self.drop()
         for writer in self._writers:
             writer.close()
+
+    def give_up(self) -> None:
+        """It was cancelled before it began, and has not closed what it was given."""
+        self._runs.links.discard(self)
+        if self._client is not None:
+            self._client.close()
 
     def forsake(self) -> None:
         """Let go of both, which are the parent's."""
