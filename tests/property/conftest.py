@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -23,4 +22,8 @@ settings.register_profile(
     derandomize=False,
     print_blob=True,
 )
-settings.load_profile("deep" if os.environ.get("FAILSOFT_DEEP") == "1" else "quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A hook, since this file may be imported before anybody has read the options."""
+    settings.load_profile("deep" if config.getoption("--deep") else "quick")
