@@ -345,10 +345,7 @@ DEEP = os.environ.get("FAILSOFT_DEEP") == "1"
 compared = 0
 """Steps after which core and model were looked at."""
 
-MOST_EXAMPLES = (4 if DEEP else 1) * settings().max_examples  # the breaker is what everything else stands on
-
 TestBreaker = BreakerMachine.TestCase
-TestBreaker.settings = settings(TestBreaker.settings, max_examples=MOST_EXAMPLES)
 
 STEPS: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
     (BreakerMachine.advance, (0,)),  # first, because hypothesis shrinks towards it
@@ -380,7 +377,7 @@ STEPS: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
 ]
 
 
-@settings(max_examples=MOST_EXAMPLES)
+@settings(max_examples=(4 if DEEP else 1) * settings().max_examples)  # more than a million steps, if deep
 @given(rule_sets(), ramps(), st.binary(min_size=200, max_size=400))
 def test_long_histories(rules: model.Rules, ramp: Ramp, history: bytes) -> None:
     """The same rules, a byte a step: a hundred times the steps that the machine can draw in the same time."""
