@@ -89,14 +89,20 @@ static bool counter_usable(void) {
 #endif
 }
 
-void fs_clock_setup(void) {
-    if (!counter_usable()) return;
-    first = read_pair();
+void fs_clock_begin(void) { first = counter_usable() ? read_pair() : (fs_pair){0, 0, false}; }
+
+void fs_clock_settle(void) {
+    if (!first.ns) return;
     while (monotonic() - first.ns < FS_FIRST_CALIBRATION) {}
     last = read_pair();
     if (last.ticks <= first.ticks) return;
     set_scale(last.ticks - first.ticks, last.ns - first.ns);
     fs_store_relaxed(&fs_clock.source, FS_CLOCK_COUNTER);
+}
+
+void fs_clock_setup(void) {
+    fs_clock_begin();
+    fs_clock_settle();
 }
 
 fs_ns fs_now(void) { return FS_UNLIKELY(fs_load_relaxed(&fake)) ? fs_load_relaxed(&fake_now) : monotonic(); }

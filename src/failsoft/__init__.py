@@ -2,7 +2,6 @@
 
 from ._core import Backoff, IntegrationResult, LatencyHistogram, with_integration_resilience
 from .breakers import BreakerStatus, BreakerSummary, CircuitBreaker
-from .budgets import RetryBudgetStatus
 from .classify import classify_error, register_classifier
 from .config import (
     AdaptiveThrottle,
@@ -23,7 +22,6 @@ from .config import (
     default_config,
 )
 from .deadlines import Deadline, deadline, remaining
-from .decisions import Decision, Explanation
 from .degraded import DegradedMode
 from .errors import (
     BulkheadFullError,
@@ -68,8 +66,10 @@ if TYPE_CHECKING:
     from . import report as report
     from .arena import Arena, ArenaError
     from .batches import Batch
+    from .budgets import RetryBudgetStatus
     from .chaos_plans import Chaos, chaos
     from .config_files import load_config
+    from .decisions import Decision, Explanation
     from .enforcement import AbandonedCall
     from .fallback_sets import (
         ai_fallbacks,
@@ -92,9 +92,11 @@ _LATER = {
     "alerts": (),
     "arena": ("Arena", "ArenaError"),
     "batches": ("Batch",),
+    "budgets": ("RetryBudgetStatus",),
     "chaos_plans": ("Chaos", "chaos"),
     "config_files": ("load_config",),
     "dashboard": (),
+    "decisions": ("Decision", "Explanation"),
     "enforcement": ("AbandonedCall",),
     "export": (),
     "fallback_sets": (
@@ -245,6 +247,9 @@ if not TYPE_CHECKING:
     def _begin():
         from os import environ
 
+        from ._core import settle_clock
+
+        settle_clock()
         if environ.get("FAILSOFT_ARENA"):
             from .sharing import share_as_environment_says
 

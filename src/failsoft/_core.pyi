@@ -750,6 +750,9 @@ def frame() -> int:
 def set_frame(deadline: int) -> int:
     """Let this deadline be in force in this thread. Returns the one before."""
 
+def settle_clock() -> None:
+    """Choose the clock that stamps durations. Before this, nothing may be counted."""
+
 def clock_source() -> str:
     """Which clock stamps durations now: "tsc", "cntvct", "monotonic" or "fake"."""
 

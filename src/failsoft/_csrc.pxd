@@ -18,7 +18,8 @@ cdef extern from "failsoft/clock.h" nogil:
     const uint32_t FS_CLOCK_COUNTER
     const uint32_t FS_CLOCK_FAKE
     fs_clock_state fs_clock
-    void fs_clock_setup()
+    void fs_clock_begin()
+    void fs_clock_settle()
     fs_ns fs_now()
     fs_ticks fs_stamp()
     fs_ns fs_ticks_to_ns(fs_ticks ticks)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from . import decisions, load
+from . import load, recorder
 from ._core import REASONS, STATES, IntegrationResult, now_ns
 from .breakers import limit_message, refusal_message
 from .classify import retry_after_of
 from .config import CircuitState, ErrorCategory
 from .course import RESULT, SECOND, Final
-from .decisions import NO_BUDGET
 from .errors import (
     REFUSALS,
     CircuitOpenError,
@@ -65,7 +64,7 @@ def failed_result(error: IntegrationError) -> IntegrationResult[Any]:
 
 def standard_error(recovery: Recovery, final: Final, arguments: Arguments) -> IntegrationError:
     """The standard form of what went wrong with the primary operation."""
-    exhausted = final.gave_up == NO_BUDGET
+    exhausted = final.gave_up == recorder.NO_BUDGET
     if isinstance(final.error, IntegrationError) and not exhausted:
         error = final.error
         if isinstance(error, IntegrationTimeoutError) and error.reason == ATTEMPT_TIMEOUT:
@@ -199,7 +198,7 @@ def describe(recovery: Recovery, refusal: Refusal) -> dict[str, object]:
 def words_of(recovery: Recovery, refusal: Refusal) -> str:
     """Why the gate refused, as the reason of an error that came before."""
     if refusal.late:
-        return decisions.GIVE_UPS[decisions.PASSED]
+        return recorder.GIVE_UPS[recorder.PASSED]
     if refusal.load:
         return f"the gate refused: {load.words(refusal.load, refusal.allowed, refusal.retry_after)}"
     if refusal.limited:

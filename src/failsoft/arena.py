@@ -15,6 +15,7 @@ from .config import CircuitState, IntegrationType
 from .decisions import Explanation, decisions_of, limited_words
 from .metrics import OperationMetrics, read_metrics
 from .records import Record
+from .switches import Switches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Arena:
         return self[name].explain()
 
 
-class SharedIntegration:
+class SharedIntegration(Switches):
     """An integration of an arena, as all processes that share it have it together."""
 
     passes_through = False
@@ -314,26 +315,6 @@ class SharedIntegration:
         limited = limited_words(capacity, "degraded, or coming back") if capacity < 1.0 else None
         return Explanation(self.name, self.status(), decisions_of(self.numbered, self.decisions()), limited)
 
-    def force_open(self) -> None:
-        """Refuse every call of all processes until an operator says otherwise; those for keys too."""
-        self._force("FORCED_OPEN")
-
-    def force_closed(self) -> None:
-        """Close the breaker now, as if nothing had happened."""
-        self._force("CLOSED")
-
-    def disable(self) -> None:
-        """Let every call go past the breaker; it counts nothing."""
-        self._force("DISABLED")
-
-    def metrics_only(self) -> None:
-        """Let every call go and count, but never trip."""
-        self._force("METRICS_ONLY")
-
-    def reset(self) -> None:
-        """Close the breaker now, with fresh counts."""
-        self._force("CLOSED")
-
     def limit(self, capacity: float) -> None:
         """Let only this share (0 to 1) of the calls of all processes go, until somebody says otherwise."""
         if not 0.0 <= capacity <= 1.0:
@@ -341,7 +322,8 @@ class SharedIntegration:
         for place in self._family():
             self._reader.limit(place, capacity)
 
-    def _force(self, state: str) -> None:
+    def _switch(self, state: CircuitState) -> None:
+        """Of all processes; those for keys too."""
         for place in self._family():
             self._reader.force(place, STATES.index(state))
 

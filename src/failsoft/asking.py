@@ -5,8 +5,6 @@ An answer is (True, value) or (False, exception). A value that can be awaited is
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -93,8 +91,10 @@ async def ask_async(recovery: Recovery, fallback: Fallback, answer: Awaitable[An
 
 
 def _ask_in_thread(fallback: Fallback, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
+    from threading import Event
+
     assert fallback.timeout is not None
-    done = threading.Event()
+    done = Event()
     answers = _start(fallback, args, kwargs, done.set)
     if not timers.current.wait(done, fallback.timeout):
         return False, _late(fallback, fallback.timeout)
@@ -108,8 +108,10 @@ async def _from_thread(
     done = loop.create_future()
 
     def landed() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        try:
             loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
 
     answers = _start(fallback, args, kwargs, landed)
     await done
@@ -124,6 +126,7 @@ def _start(
 ) -> list[Answer]:
     """Ask in a thread of its own. One that is too late is left behind, and ends when the handler does."""
     from contextvars import copy_context
+    from threading import Thread
 
     try:
         place = _free.pop()
@@ -142,7 +145,7 @@ def _start(
 
     name = f"failsoft fallback {fallback.type}"
     try:
-        threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+        Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
     except RuntimeError:  # the system gives no more threads
         _free.append(place)
         raise

@@ -20,6 +20,7 @@ from .errors import (
 )
 from .functions import is_coroutine_function, is_generator_function
 from .records import Record, replace
+from .switches import Switches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ REFUSING = (CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
 """The states in which no call goes but probes."""
 
 
-class CircuitBreaker(Breaker):
+class CircuitBreaker(Breaker, Switches):
     """A circuit breaker, alone. Integrations have one each; use this where there is no call to guard.
 
     Two steps where you hold both ends: `permit = breaker.acquire()` (0: refused), then once `success(permit)`,
@@ -195,25 +196,8 @@ class CircuitBreaker(Breaker):
 
         return guarded
 
-    def force_open(self) -> None:
-        """Refuse every call until an operator says otherwise."""
-        self.force(STATES.index("FORCED_OPEN"))
-
-    def force_closed(self) -> None:
-        """Close it now, as if nothing had happened."""
-        self.force(STATES.index("CLOSED"))
-
-    def disable(self) -> None:
-        """Let every call go and count nothing."""
-        self.force(STATES.index("DISABLED"))
-
-    def metrics_only(self) -> None:
-        """Let every call go and count, but never trip."""
-        self.force(STATES.index("METRICS_ONLY"))
-
-    def reset(self) -> None:
-        """Close it now, with fresh counts: the seed's name for `force_closed`."""
-        self.force_closed()
+    def _switch(self, state: CircuitState) -> None:
+        self.force(STATES.index(state))
 
 
 class BreakerAttempt:

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 
-from . import answers, decisions, events, registry, timers
+from . import answers, events, recorder, registry, timers
 from ._core import remaining
-from .config import LONGEST, ChaosConfig, ErrorCategory, number, shown
+from .checks import LONGEST, number, shown
+from .config import ChaosConfig, ErrorCategory
 from .errors import IntegrationError
 from .forks import new_lock
 from .functions import is_awaitable
@@ -236,12 +237,12 @@ class _Fate:
         """Note it, and make the error that it ends with."""
         if self.error is not None:
             self.error = _made(self.error)
-        what = decisions.CHAOS_ERROR if self.error is not None else decisions.CHAOS_OUTCOME
-        what = decisions.CHAOS_LATENCY if self.error is None and self.outcome is _NOTHING else what
+        what = recorder.CHAOS_ERROR if self.error is not None else recorder.CHAOS_OUTCOME
+        what = recorder.CHAOS_LATENCY if self.error is None and self.outcome is _NOTHING else what
         integration = recovery.integration
-        integration.breaker.note(decisions.CHAOS, what, 0, self.latency, recovery.record.number)
+        integration.breaker.note(recorder.CHAOS, what, 0, self.latency, recovery.record.number)
         if events.listening(events.ChaosInjected):
-            kind = decisions.CHAOS_KINDS[what]
+            kind = recorder.CHAOS_KINDS[what]
             told = events.ChaosInjected(
                 integration.name, recovery.operation, kind, self.latency, self.error, time.time()
             )

@@ -9,18 +9,17 @@ lock.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable
 
 from . import clients, plugins, standard
-from .config import LONGEST, ErrorCategory
+from .checks import LONGEST, shown
+from .config import ErrorCategory
 from .errors import REFUSALS, IntegrationError
 from .forks import new_lock
 from .functions import is_coroutine_function
 from .logs import complain
-from .portable import shown
 from .standard import category_of_errno, category_of_status, errno_name, name_of, peek
 
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
@@ -59,6 +58,8 @@ class _Registration:
             complain("classifier %s failed on %s; it is not heard", shown(self.answer, 200), shown(error, 200))
 
 
+_INFINITE = float("inf")
+
 _MOST_CLASSES = 256
 """Rulings that are kept: a class made inside a function is a new one each time."""
 
@@ -84,7 +85,7 @@ def register_classifier(
     """
     global _registered, _rulings
     if not isinstance(exception_type, type) or not issubclass(exception_type, Exception):
-        raise TypeError(f"exception_type must be a class derived from Exception, got {shown(exception_type, 60)}")
+        raise TypeError(f"exception_type must be a class derived from Exception, got {shown(exception_type)}")
     if issubclass(exception_type, IntegrationError):
         raise TypeError(f"exception_type must not be one of failsoft's, whose errors carry it; got {exception_type!r}")
     registration = _Registration(_answer(classifier))
@@ -107,10 +108,10 @@ def register_classifier(
 def _answer(classifier: Any) -> ErrorCategory | Callable[[Any], ErrorCategory | str | None]:
     if isinstance(classifier, str):
         if classifier not in ErrorCategory.__members__.values():
-            raise ValueError(f"classifier must be one of {', '.join(ErrorCategory)}, got {shown(classifier, 60)}")
+            raise ValueError(f"classifier must be one of {', '.join(ErrorCategory)}, got {shown(classifier)}")
         return ErrorCategory(classifier)
     if not callable(classifier) or is_coroutine_function(classifier):
-        raise TypeError(f"classifier must be a category or a plain function, got {shown(classifier, 60)}")
+        raise TypeError(f"classifier must be a category or a plain function, got {shown(classifier)}")
     asked: Callable[[Any], ErrorCategory | str | None] = classifier
     return asked
 
@@ -251,7 +252,7 @@ def _seconds(value: object) -> float | None:
         seconds = float(value)
     except (ValueError, OverflowError):
         return None
-    return min(seconds, LONGEST) if 0 <= seconds < math.inf else None
+    return min(seconds, LONGEST) if 0 <= seconds < _INFINITE else None
 
 
 def _epoch(value: object) -> float | None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from .config import OPTIONAL, PARTS, IntegrationConfig, IntegrationType, default_config, refuse_unknown, shown
+from .checks import refuse_unknown, shown
+from .config import OPTIONAL, PARTS, IntegrationConfig, IntegrationType, default_config
 from .config_values import read_value
 from .config_variables import read_variables
 from .records import field_names

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .config import DURATIONS, PARTS, IntegrationConfig, shown
+from .checks import shown
+from .config import DURATIONS, PARTS, IntegrationConfig
 
 _NANOSECONDS = {
     "ns": 1,

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .config import OPTIONAL, PARTS, IntegrationConfig, nearest, refuse_unknown, shown
+from .checks import nearest, refuse_unknown, shown
+from .config import OPTIONAL, PARTS, IntegrationConfig
 from .config_values import read_text
 from .records import field_names
 

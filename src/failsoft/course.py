@@ -63,7 +63,7 @@ class Final:
         self.attempts = 0
         self.delays: tuple[float, ...] = ()
         self.reason: str | None = None
-        self.gave_up = 0  # the code of decisions.GIVE_UPS
+        self.gave_up = 0  # the code of recorder.GIVE_UPS
         self.judged = False
         self.late = False  # a success that took longer than an attempt may
         self.fallback: FallbackType | None = None

@@ -6,13 +6,12 @@ given the context, are bound by it for as long as they hold it. Guards look only
 
 from __future__ import annotations
 
-import math
 import os
 
 from . import expiry
 from ._core import Bound, bounds, limits, now_ns, remaining, set_frame
 from .answers import DEADLINE_PASSED
-from .config import LONGEST
+from .checks import LONGEST
 from .course import SECOND
 from .errors import IntegrationTimeoutError
 
@@ -37,7 +36,7 @@ def deadline(seconds: float | None) -> Deadline:
     and raises `IntegrationTimeoutError`. Of nested blocks the earlier end wins.
     """
     if seconds is not None:
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds != seconds:  # NaN
             raise TypeError(f"seconds must be a number of seconds or None, got {seconds!r}")
         seconds = min(max(float(seconds), 0.0), LONGEST)
     return Deadline(seconds)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from . import events
 from ._core import Dial
 from .breakers import REFUSING
-from .config import CircuitState, IntegrationType, number
+from .checks import number
+from .config import CircuitState, IntegrationType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

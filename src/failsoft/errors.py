@@ -13,8 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from .checks import shown
 from .config import RETRYABLE, ErrorCategory, IntegrationType
-from .portable import copied, finite, picklable, plain, shown
 
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ class IntegrationError(Exception):
         Values that JSON does not have (and numbers that are not finite) become their repr, the original error among
         them; so does what is nested too deep. Tuples become lists. A class derived from ours goes by the name of ours.
         """
+        from .portable import finite, plain
+
         kind = next(cls.__name__ for cls in type(self).__mro__ if _KINDS.get(cls.__name__) is cls)
         state: dict[str, object] = {"type": kind}
         for name in self._fields:
@@ -150,19 +152,19 @@ class IntegrationError(Exception):
         type, a type that is no `cls`, an unknown field or a value out of place is a `ValueError` that names it.
         """
         if not isinstance(state, Mapping):
-            raise TypeError(f"an error is read from a mapping, as to_dict() gives it; got {shown(state, 60)}")
+            raise TypeError(f"an error is read from a mapping, as to_dict() gives it; got {shown(state)}")
         name = state.get("type")
         kind = _KINDS.get(name) if isinstance(name, str) else None
         if kind is None or not issubclass(kind, cls):
             known = [other for other, found in _KINDS.items() if issubclass(found, cls)]
             allowed = f"one of {', '.join(known)}" if known else "a class of failsoft's own; ask IntegrationError"
-            raise ValueError(f"type must be {allowed}, got {shown(name, 60)}")
+            raise ValueError(f"type must be {allowed}, got {shown(name)}")
         fields: dict[str, Any] = {"details": {}}
         for field, value in state.items():
             if field == "type":
                 continue
             if field not in kind._fields:
-                raise ValueError(f"{shown(field, 60)} is not a field of {name}; it has {', '.join(kind._fields)}")
+                raise ValueError(f"{shown(field)} is not a field of {name}; it has {', '.join(kind._fields)}")
             fields[field] = _read(field, value)
         return _revive(kind, fields)
 
@@ -171,6 +173,8 @@ class IntegrationError(Exception):
         return {name: getattr(self, name) for name in self._fields} | self.__dict__
 
     def __reduce__(self) -> tuple[object, ...]:
+        from .portable import picklable
+
         cause = None if self.__cause__ is self.original_error else picklable(self.__cause__)
         return _revive, (type(self), picklable(self._state()), cause)
 
@@ -178,6 +182,8 @@ class IntegrationError(Exception):
         return _revive(type(self), self._state(), self.__cause__)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        from .portable import copied
+
         memo[id(self)] = again = _revive(type(self), {"message": self.message})
         again.__dict__.update(copied(self._state(), memo))
         if self.__cause__ is not None:
@@ -315,6 +321,8 @@ _FORMS: dict[str, type] = {
 
 
 def _read(field: str, value: Any) -> Any:
+    from .portable import finite
+
     form = _FORMS.get(field, str)
     if value is None and _UNSET[field] is None:
         return None
@@ -328,5 +336,5 @@ def _read(field: str, value: Any) -> Any:
         allowed = f"of type {form.__name__}"
         good = isinstance(value, form) and (form is bool or not isinstance(value, bool))
     if not good:
-        raise ValueError(f"{field} must be {allowed}, got {shown(value, 60)}")
+        raise ValueError(f"{field} must be {allowed}, got {shown(value)}")
     return value if form is float else form(value)

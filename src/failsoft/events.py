@@ -10,7 +10,7 @@ parent's listeners and an empty queue: what waits in it the parent delivers.
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Hashable
 
@@ -203,12 +203,54 @@ Event = (
 )
 Listener = Callable[[Event], object]
 
-_listeners: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
-_witnesses: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
+
+class _Audience:
+    """Those who hear of events, each with the kinds that he hears of. Replaced whole, so it is read without a lock."""
+
+    __slots__ = ("members",)
+
+    def __init__(self) -> None:
+        self.members: tuple[tuple[Listener, tuple[type[Record], ...]], ...] = ()
+
+    def join(self, listener: Listener, kinds: tuple[type[Record], ...]) -> Callable[[], None]:
+        """Take one in. Returns what lets him go."""
+        entry = (listener, kinds)
+        with _changing:
+            self.members = (*self.members, entry)
+            hear_refusals(listening(Refusal))
+
+        def leave() -> None:
+            with _changing:
+                self.members = tuple(other for other in self.members if other is not entry)
+                hear_refusals(listening(Refusal))
+
+        return leave
+
+    def wants(self, kind: type[Record]) -> bool:
+        """Whether anybody hears of this kind."""
+        return any(kind in kinds for _, kinds in self.members)
+
+    def tell(self, event: Event) -> bool:
+        """Call them. Whether one was interrupted: the others are told all the same."""
+        interrupted = False
+        for listener, kinds in self.members:
+            if type(event) not in kinds:
+                continue
+            try:
+                listener(event)
+            except KeyboardInterrupt:
+                interrupted = True
+            except BaseException:
+                complain("a listener raised on %s", shown(repr, event))
+        return interrupted
+
+
+_listeners = _Audience()
+_witnesses = _Audience()
 _queue: deque[Event] = deque()
 _dropped = 0
-_changing = new_lock()  # over _listeners and _witnesses, and the counting of what was dropped
-_delivering = threading.Lock()  # a flag that one thread holds; nobody ever waits for it
+_changing = new_lock()  # over who listens, and the counting of what was dropped
+_delivering = allocate_lock()  # a flag that one thread holds; nobody ever waits for it
 
 if TYPE_CHECKING:
 
@@ -223,24 +265,12 @@ def subscribe(listener: Callable[[Any], object], *kinds: type[Record]) -> Callab
 
     unsubscribe = subscribe(print, Transition, HealthChange)
     """
-    global _listeners
     if not callable(listener):
         raise TypeError(f"listener must be callable with one event, got {listener!r}")
     for kind in kinds:
         if kind not in KINDS:
             raise TypeError(f"kinds must be of {', '.join(k.__name__ for k in KINDS)}, got {kind!r}")
-    entry = (listener, kinds or KINDS)
-    with _changing:
-        _listeners = (*_listeners, entry)
-        hear_refusals(listening(Refusal))
-
-    def unsubscribe() -> None:
-        global _listeners
-        with _changing:
-            _listeners = tuple(other for other in _listeners if other is not entry)
-            hear_refusals(listening(Refusal))
-
-    return unsubscribe
+    return _listeners.join(listener, kinds or KINDS)
 
 
 def witness(listener: Callable[[Any], object], *kinds: type[Record]) -> Callable[[], None]:
@@ -249,19 +279,7 @@ def witness(listener: Callable[[Any], object], *kinds: type[Record]) -> Callable
     For rooms that note what happens where it happens, and are quick about it. Of what is said under a lock of ours,
     `DegradedChange` of operators, a witness hears nothing.
     """
-    global _witnesses
-    entry = (listener, kinds)
-    with _changing:
-        _witnesses = (*_witnesses, entry)
-        hear_refusals(listening(Refusal))
-
-    def leave() -> None:
-        global _witnesses
-        with _changing:
-            _witnesses = tuple(other for other in _witnesses if other is not entry)
-            hear_refusals(listening(Refusal))
-
-    return leave
+    return _witnesses.join(listener, kinds)
 
 
 def dropped() -> int:
@@ -271,12 +289,12 @@ def dropped() -> int:
 
 def listening(kind: type[Record]) -> bool:
     """Whether anybody would hear an event of this kind: if not, it need not be made."""
-    return any(kind in kinds for _, kinds in _listeners) or any(kind in kinds for _, kinds in _witnesses)
+    return _listeners.wants(kind) or _witnesses.wants(kind)
 
 
 def publish(event: Event) -> None:
     """Deliver an event, or leave it to the thread that is delivering."""
-    if _witnesses and _tell(event, _witnesses):
+    if _witnesses.tell(event):
         _interrupt()
     line_up(event)
     deliver()
@@ -285,7 +303,7 @@ def publish(event: Event) -> None:
 def line_up(event: Event) -> None:
     """Put an event into the queue, for `deliver`. No listener runs: under a lock of ours this will do."""
     global _dropped
-    if not any(type(event) in kinds for _, kinds in _listeners):
+    if not _listeners.wants(type(event)):
         return
     if len(_queue) >= QUEUE_MOST:
         with _changing:
@@ -306,24 +324,10 @@ def deliver() -> None:
 
 
 def _deliver() -> bool:
-    """Call the listeners. Whether one was interrupted: the others are told all the same."""
+    """Tell the listeners. Whether one was interrupted."""
     interrupted = False
     while _queue:
-        interrupted |= _tell(_queue.popleft(), _listeners)
-    return interrupted
-
-
-def _tell(event: Event, whom: tuple[tuple[Listener, tuple[type[Record], ...]], ...]) -> bool:
-    interrupted = False
-    for listener, kinds in whom:
-        if type(event) not in kinds:
-            continue
-        try:
-            listener(event)
-        except KeyboardInterrupt:
-            interrupted = True
-        except BaseException:
-            complain("a listener raised on %s", shown(repr, event))
+        interrupted |= _listeners.tell(_queue.popleft())
     return interrupted
 
 
@@ -335,7 +339,7 @@ def _interrupt() -> None:
 
 def _begin_anew() -> None:
     global _delivering
-    _delivering = threading.Lock()
+    _delivering = allocate_lock()
     _queue.clear()
 
 

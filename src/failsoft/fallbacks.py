@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
-from .config import FallbackType, at_least_one, duration
+from .checks import at_least_one, duration
+from .config import FallbackType
 from .records import Record
 
 TYPE_CHECKING = False
@@ -70,6 +71,8 @@ class Fallback(Record):
         if self.priority is not None and (isinstance(self.priority, bool) or not isinstance(self.priority, int)):
             raise TypeError(f"fallback.priority must be an integer, got {self.priority!r}")
         if self.timeout is not None:
+            import threading  # noqa: F401  # now: when it is asked, an outage may have left no file to be opened
+
             object.__setattr__(self, "timeout", duration("fallback.timeout", self.timeout))
         if self.memory is not None and not isinstance(self.memory, Memory):
             raise TypeError(f"fallback.memory must be a Memory, got {self.memory!r}")

@@ -4,8 +4,8 @@ never be released, and what another one was doing will never be done."""
 from __future__ import annotations
 
 import os
-import threading
 import weakref
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 _forgetful: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def new_lock() -> threading.RLock:
+def new_lock() -> RLock:
     """A lock that is free in a child.
 
     Its holder may take it again: the handler of a signal, or a finaliser, comes at any time and may make guarded calls.
     """
-    lock = threading.RLock()
+    lock = RLock()
     _locks.add(lock)
     return lock
 

@@ -9,7 +9,6 @@ from types import BuiltinFunctionType, MethodType
 
 from ._core import make_guard
 from .functions import dress, is_coroutine_function, is_generator_function
-from .memory import memory_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +53,12 @@ def build(
     disabled: bool,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
     """A guard before `fn`, with its name, signature and kind."""
+    called, remembered = fn, None
     memory = recovery.memory
-    called = fn
+    if memory is not None:
+        from .memory import memory_key
+
+        remembered = memory_key(recovery)
     if recovery.hedge is not None:
         from .hedges import hedged
 
@@ -74,7 +77,7 @@ def build(
         shared=shared,
         disabled=disabled,
         skip=recovery.skip,
-        memory_key=memory_key(recovery),
+        memory_key=remembered,
         memory_most=memory.max_keys if memory else 0,
         dedupe=recovery.flights,
         key=recovery.key,

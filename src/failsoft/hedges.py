@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from . import decisions, timers
+from . import recorder, timers
 from ._core import EVENTS, InFrame, frame, now_ns, remaining
 from .config import CircuitState
 from .course import SECOND
@@ -183,8 +183,8 @@ class _Race:
         if not self._first_runs or integration.breaker.state is not CircuitState.CLOSED:
             return
         budget, record = integration.retry_budget, self._recovery.record
-        because = 0 if budget is None or budget.hedge(integration.breaker) else decisions.NO_BUDGET
-        integration.breaker.note(decisions.HEDGE, because, 0, self._delay, record.number)
+        because = 0 if budget is None or budget.hedge(integration.breaker) else recorder.NO_BUDGET
+        integration.breaker.note(recorder.HEDGE, because, 0, self._delay, record.number)
         if because:
             return
         record.note(HEDGES)

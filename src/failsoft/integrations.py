@@ -5,33 +5,40 @@ from __future__ import annotations
 import functools
 import operator
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 
-from . import forks, load
-from ._core import Budget, Load, Operation, control_guard, retime_guard
-from .attempts import IntegrationAttempt
+from ._core import Budget, Operation, control_guard, retime_guard
 from .breakers import BreakerStatus, CircuitBreaker
-from .budgets import RetryBudgetStatus, budget_status
-from .config import CircuitState, ErrorCategory, IntegrationConfig, at_least_one, nearest
-from .decisions import CAPACITY, OPERATOR, Explanation, explain
+from .config import IntegrationConfig
 from .fallbacks import Fallback, in_order
 from .functions import name_of
 from .guards import limits, refuse_generators
-from .metrics import OVERFLOW, Baseline, read_metrics
+from .load import LoadControl
+from .metrics import read_metrics
+from .operations import Operations
+from .options import recovery_of, refuse_unknown_options
+from .recorder import CAPACITY, OPERATOR
 from .recovery import Recovery
 from .retry import backoff_of
+from .shards import Shards
+from .switches import Switches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
+    from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
     from ._core import AsyncGuard, Guard
+    from .attempts import IntegrationAttempt
+    from .budgets import RetryBudgetStatus
     from .chaos_plans import Chaos
-    from .dedupe import Flights
+    from .course import AnyGuard
+    from .decisions import Explanation
     from .enforcement import Abandoned, AbandonedCall
+    from .kinds import CircuitState
     from .load import LoadStatus
     from .metrics import OperationMetrics
+    from .options import Decorator, Options
     from .queues import Queue
     from .registry import Registry
     from .streams import Connect, Resume, Stream
@@ -41,60 +48,14 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
     Pick: TypeAlias = Callable[[Any], R] | str | int
-    AnyGuard: TypeAlias = Guard[..., Any] | AsyncGuard[..., Any]
-    Judge: TypeAlias = Callable[[Any], ErrorCategory | str | None]
-    Details: TypeAlias = Mapping[str, object] | Callable[..., Mapping[str, object]]
-    Key: TypeAlias = Callable[..., Hashable]
-
-    class Choices(TypedDict, total=False):
-        """What a guard can be told besides whom it stands before."""
-
-        fallbacks: Iterable[Fallback]
-        dedupe: bool | Key | None
-        retry: bool
-        idempotent: bool
-        failure: Judge | None
-        key: Key | None
-        max_keys: int
-        details: Details | None
-        hedge: float | None
-
-    class Options(Choices, total=False):
-        """What `Integration.guard` takes besides the function."""
-
-        operation: str | None
-        enforce: Literal["thread"] | None
-
-    class Decorator(Protocol):
-        """What `Integration.guard(...)` without a function gives."""
-
-        @overload
-        def __call__(  # type: ignore[overload-overlap]  # a coroutine function is the special case of a function
-            self, fn: Callable[P, Coroutine[Any, Any, R]], /
-        ) -> AsyncGuard[P, R]: ...
-        @overload
-        def __call__(self, fn: Callable[P, R], /) -> Guard[P, R]: ...
 
 
 CALLERS_MOST = 64
 """Guards kept for `call` and `with_integration_resilience`, per integration. The one made first goes first: fallbacks
 made for one call only would otherwise pile up."""
 
-OPTIONS = [
-    "operation", "fallbacks", "dedupe", "retry", "idempotent", "failure", "key", "max_keys", "details", "hedge",
-    "enforce",
-]  # fmt: skip
-"""What `Integration.guard` takes besides the function."""
 
-STANDING = {
-    CircuitState.FORCED_OPEN: "force_open",
-    CircuitState.DISABLED: "disable",
-    CircuitState.METRICS_ONLY: "metrics_only",
-}
-"""What an operator has said to stay, by the state it put the breaker in."""
-
-
-class Integration:
+class Integration(Switches):
     """One dependency of the program, by name: its settings, its breaker, and the guards before its operations.
 
     Get it from `failsoft.integration(name, type)`; the same name gives the same object. With `guard(key=...)` each key
@@ -117,14 +78,11 @@ class Integration:
         self._abandoned: Abandoned | None = None
         self._chaos: tuple[Chaos, ...] = ()
         self._standing_chaos: Chaos | None = None  # that of its settings
-        self._load: Load | None = None  # made when it is first wanted
-        self._queue: Queue | None = None
-        self._control(config)
-        self._operations: dict[str, Operation] = {}
-        self._baselines: dict[str, Baseline] = {}
+        self._load = LoadControl(registry, self.breaker, config)
+        self._operations = Operations(registry, self.breaker, config.circuit_breaker.window, bounded=parent is None)
         self._callers: dict[tuple[object, ...], Guard[..., Any]] = {}
         self._guards: list[weakref.ref[AnyGuard]] = []
-        self._shards: weakref.WeakValueDictionary[Hashable, Integration] = weakref.WeakValueDictionary()
+        self._shards = Shards(registry)
         self._chaos_settles()
 
     def __repr__(self) -> str:
@@ -176,14 +134,12 @@ class Integration:
         if not callable(fn):
             raise TypeError(f"fn must be callable, got {fn!r}")
         refuse_generators(fn)
-        for option in options:
-            if option not in OPTIONS:
-                raise TypeError(f"guard has no option {option!r}{nearest(option, OPTIONS)}")
+        refuse_unknown_options(options)
         if enforce is not None:
             if options.get("hedge") is not None:
                 raise TypeError("hedge is for async functions and enforce for blocking ones; no function can have both")
             fn = self._enforced(fn, enforce, options.get("operation"))
-        return self._registry.watched(fn, self._recovery(fn, **options), shared=True)
+        return self._registry.watched(fn, recovery_of(self, fn, **options), shared=True)
 
     def _enforced(self, fn: Any, enforce: str, operation: str | None) -> Any:
         if enforce != "thread":
@@ -199,50 +155,6 @@ class Integration:
     def abandoned(self) -> tuple[AbandonedCall, ...]:
         """The calls of `guard(enforce="thread")` that were left when their time was up and still run, oldest first."""
         return () if self._abandoned is None else self._abandoned.told()
-
-    def _recovery(
-        self,
-        fn: Any,
-        operation: str | None = None,
-        fallbacks: Iterable[Fallback] = (),
-        dedupe: bool | Key | None = None,
-        retry: bool = True,
-        idempotent: bool = True,
-        failure: Judge | None = None,
-        key: Key | None = None,
-        max_keys: int = 1024,
-        details: Details | None = None,
-        hedge: float | None = None,
-    ) -> Recovery:
-        for name, option in (("failure", failure), ("key", key)):
-            if option is not None and not callable(option):
-                raise TypeError(f"{name} must be callable, got {option!r}")
-        if dedupe is not None and not isinstance(dedupe, bool) and not callable(dedupe):
-            raise TypeError(f"dedupe must be True or a function of the arguments that gives a key, got {dedupe!r}")
-        if hedge is not None:
-            from .hedges import check_hedge
-
-            hedge = check_hedge(fn, hedge, idempotent)
-        flights: Flights | None = None
-        if dedupe:
-            from .dedupe import Flights
-
-            flights = Flights(None if dedupe is True else dedupe)
-        name = operation or name_of(fn)
-        return Recovery(
-            self,
-            name,
-            self.record(name),
-            failure=failure,
-            fallbacks=in_order(fallbacks),
-            retry=retry,
-            idempotent=idempotent,
-            details=details,
-            key=key,
-            max_keys=at_least_one("max_keys", max_keys),  # type: ignore[arg-type]  # what its check gives
-            flights=flights,
-            hedge=hedge,
-        )
 
     def caller(
         self, operation: str, fallbacks: tuple[Fallback, ...] = (), *, retry: bool = True, idempotent: bool = True
@@ -283,6 +195,8 @@ class Integration:
 
     def attempt(self, operation: str = "attempt") -> IntegrationAttempt:
         """A `with` or `async with` block as one guarded attempt: for bodies, cursors and generators. Not retried."""
+        from .attempts import IntegrationAttempt
+
         return IntegrationAttempt(self.caller(operation))
 
     def stream(
@@ -371,20 +285,8 @@ class Integration:
 
     def record(self, operation: str) -> Operation:
         """What the calls of a named operation are recorded in; beyond the registry's `max_operations` one for all."""
-        if not isinstance(operation, str) or not operation:
-            raise TypeError(f"operation must be a non-empty string, got {operation!r}")
-        with self._registry.lock:
-            record, full, fresh, counted = self._operations.get(operation), False, False, operation
-            if record is None and self._parent is None:
-                full = not self._registry.has_room()
-                record = self._operations.get(OVERFLOW) if full else None
-            if record is None:
-                record = Operation(self.config.circuit_breaker.window)
-                record.number = len(self._operations) + 1
-                self.breaker.adopt(record)
-                counted, fresh = OVERFLOW if full else operation, True
-                self._operations[counted] = record
-        if full:
+        record, counted, fresh = self._operations.record(operation)
+        if counted != operation:
             self._registry.tell_overflow(self.name, operation)
         if fresh and self.breaker.shared and self._registry.sharing is not None:
             self._registry.sharing.label(self, counted)
@@ -392,7 +294,7 @@ class Integration:
 
     def named(self) -> tuple[tuple[str, Operation], ...]:
         """Its own operations by name, in the order they were made in."""
-        return tuple(self._operations.items())
+        return self._operations.named()
 
     @property
     def numbered(self) -> dict[int, str]:
@@ -402,62 +304,42 @@ class Integration:
 
     def forget_baselines(self) -> None:
         """Metrics were reset against counts that are no longer there: in a child that counts from nothing."""
-        self._baselines.clear()
+        self._operations.forget_baselines()
 
     def metrics(self, operation: str) -> OperationMetrics:
         """The numbers of a named operation, those of all its keys together. KeyError where it was never guarded."""
-        own = self._operations.get(operation)
-        parts = [(own, self._baselines.get(operation))] if own is not None else []
-        for shard in self.shards.values():
-            its = shard._operations.get(operation)
-            if its is not None:
-                parts.append((its, shard._baselines.get(operation)))
+        parts = [part for one in (self, *self.shards.values()) for part in one._operations.numbers(operation)]
         if not parts:
-            raise self._no_operation(operation)
+            raise self._operations.missing(self.name, operation)
         return read_metrics(parts, self.config.circuit_breaker.window)
 
     def reset_metrics(self, operation: str | None = None) -> None:
         """Count its metrics anew, of one operation or of all. The breaker and its windows stay as they are."""
-        if operation is not None and operation not in self._operations:
-            raise self._no_operation(operation)
-        for name, record in tuple(self._operations.items()):
-            if operation in (None, name):
-                self._baselines[name] = Baseline(record)
-        for shard in self.shards.values():
-            if operation is None or operation in shard._operations:
-                shard.reset_metrics(operation)
-
-    def _no_operation(self, operation: str) -> KeyError:
-        overflow = f"; what came after was counted under {OVERFLOW!r}" if OVERFLOW in self._operations else ""
-        return KeyError(f"{self.name!r} has no operation {operation!r}; it has {sorted(self._operations)}{overflow}")
+        if operation is not None and not self._operations.numbers(operation):
+            raise self._operations.missing(self.name, operation)
+        for one in (self, *self.shards.values()):
+            one._operations.reset(operation)
 
     def recorded_as(self, operation: str) -> str:
         """The name that an operation's calls are counted under."""
-        return operation if operation in self._operations else OVERFLOW
+        return self._operations.counted_as(operation)
 
     @property
     def operations(self) -> tuple[str, ...]:
         """The names of its guarded operations, in the order they were made in."""
-        return tuple(self._operations)
+        return tuple(name for name, _ in self.named())
 
     @property
     def recorded(self) -> tuple[Operation, ...]:
         """What the calls of each of its operations are recorded in."""
-        return tuple(self._operations.values())
+        return tuple(record for _, record in self.named())
 
     # ---- its state
 
     @property
     def shards(self) -> dict[Hashable, Integration]:
         """The integrations of the keys seen by `guard(key=...)` and not forgotten since."""
-        if not len(self._shards):
-            return {}
-        with self._registry.lock:  # new ones wait so long
-            while True:
-                try:
-                    return dict(self._shards.items())
-                except RuntimeError:  # without the GIL, those that nobody keeps go while we look
-                    continue
+        return self._shards.all()
 
     @property
     def family(self) -> str:
@@ -466,31 +348,11 @@ class Integration:
 
     def shard(self, key: Hashable) -> Integration:
         """The integration of one key, made when first asked for. It lives as long as a guard for the key is kept."""
-        with self._registry.lock:
-            known = self._shards.get(key)
-        if known is not None:
-            return known
-        shard = Integration(self._registry, f"{self.name}[{key}]", self.config, self)
-        standing = STANDING.get(self.breaker.state)
-        if standing:
-            getattr(shard, standing)()  # tells listeners, so no lock is held
-        with self._registry.lock:
-            known = self._shards.get(key)
-            if known is not None:  # another thread was quicker
-                return known
-            if shard.config is not self.config:
-                shard._hold_to(self.config)
-            shard.limit(self._registry.capacities.limit(self))
-            shard.breaker.mark_chaos(bool(self._chaos))
-            self._shards[key] = shard
-        if self._registry.sharing is not None and self.breaker.shared:
-            from .sharing import KEY_PATIENCE
+        return self._shards.of(self, key)
 
-            self._registry.sharing.join(shard, patience=KEY_PATIENCE)
-        now = STANDING.get(self.breaker.state)
-        if now != standing:  # an operator has spoken meanwhile, and may not have seen it
-            getattr(shard, now or "reset")()
-        return shard
+    def for_key(self, key: Hashable) -> Integration:
+        """A new integration for a key, which `shard` keeps."""
+        return Integration(self._registry, f"{self.name}[{key}]", self.config, self)
 
     def guard_for_key(self, guard: AnyGuard, key: Hashable) -> AnyGuard:
         """A guard like this one before the same function, with the breaker and the numbers of a key."""
@@ -520,37 +382,20 @@ class Integration:
 
     def load(self) -> LoadStatus:
         """Its load control now: tokens, calls under way, who waits, what the throttle refuses."""
-        return load.status(self._load, self.config, len(self._queue) if self._queue is not None else 0)
+        return self._load.status(self.config)
 
     def load_if_any(self) -> LoadStatus | None:
         """The same where any of it is on."""
-        return self.load() if load.wanted(self.config) else None
+        return self._load.status(self.config) if self._load.armed_by(self.config) else None
 
     @property
     def queue(self) -> Queue:
         """Where its calls wait for load control."""
-        queue = self._queue
-        if queue is not None:  # asked without the lock: a finaliser that ends a call may hold the queue's own
-            return queue
-        from .queues import Queue
-
-        with self._registry.lock:
-            if self._queue is None:
-                assert self._load is not None  # or nobody would wait
-                self._queue = Queue(self._load)
-            return self._queue
+        return self._load.queue
 
     def unaccepted(self) -> None:
         """An answer said that there are too many requests: for the throttle."""
-        if self._load is not None:
-            self._load.unaccepted()
-
-    def _control(self, config: IntegrationConfig) -> None:
-        if self._load is None and load.wanted(config):
-            self._load = Load(self.breaker)
-            forks.remember(self._load)
-        if self._load is not None:
-            load.arm(self._load, config)
+        self._load.unaccepted()
 
     @property
     def chaos(self) -> tuple[Chaos, ...]:
@@ -592,10 +437,14 @@ class Integration:
 
     def budget(self) -> RetryBudgetStatus | None:
         """How many retries it may still make, and has made; None where `retry_budget` is None. Keys share it."""
+        from .budgets import budget_status
+
         return budget_status(self)
 
     def explain(self) -> Explanation:
         """Why it is in the state it is in: its numbers and its last decisions, oldest first. Print it."""
+        from .decisions import explain
+
         return explain(self)
 
     @property
@@ -610,26 +459,6 @@ class Integration:
                 one._limit = capacity
                 one.breaker.limit(capacity)
                 one.breaker.note(CAPACITY, OPERATOR, number=capacity)
-
-    def force_open(self) -> None:
-        """Refuse every call until an operator says otherwise."""
-        self._each("force_open")
-
-    def force_closed(self) -> None:
-        """Close the breaker now, as if nothing had happened."""
-        self._each("force_closed")
-
-    def disable(self) -> None:
-        """Let every call go past the breaker; it counts nothing."""
-        self._each("disable")
-
-    def metrics_only(self) -> None:
-        """Let every call go and count, but never trip."""
-        self._each("metrics_only")
-
-    def reset(self) -> None:
-        """Close the breaker with fresh counts."""
-        self._each("reset")
 
     def reconfigure(self, config: IntegrationConfig | None = None, **overrides: Any) -> None:
         """Let other settings hold from the next call on; the state of breaker and windows is kept, and so are permits.
@@ -648,19 +477,18 @@ class Integration:
         sharing = self._registry.sharing
         turn = self._registry.lock if sharing is None else sharing.lock
         with turn, self._registry.lock:  # what joins or names operations meanwhile must not lose its breaker
-            self._hold_to(new)
+            self.hold_to(new)
             family = (self, *self.shards.values())
         for one in family:
             if sharing is not None and not one.breaker.shared:  # those who have these settings share another breaker
                 sharing.join(one)  # waits for other processes, so no lock is held
-            if one._queue is not None:
-                one._queue.serve()
+            one._load.serve()
 
-    def _hold_to(self, new: IntegrationConfig) -> None:
+    def hold_to(self, new: IntegrationConfig) -> None:
         """Let it and its keys have these settings. Under the registry's lock."""
         self.breaker.reconfigure(new.circuit_breaker, new.degraded)
         self.config = new
-        self._control(new)
+        self._load.hold_to(new)
         self.backoff = backoff_of(new.retry_policy)
         self._budget_settles()
         self._chaos_settles()
@@ -669,7 +497,7 @@ class Integration:
         for guard in guards:
             self._settle(guard)
         for shard in self.shards.values():
-            shard._hold_to(new)
+            shard.hold_to(new)
 
     def settle(self) -> None:
         """Let its guards know that the breaker is another one, or has other settings."""
@@ -700,10 +528,9 @@ class Integration:
     def _settle(self, guard: AnyGuard) -> None:
         guard._recovery.adopt(self.config)
         retime_guard(guard, **limits(self.config))
-        control_guard(guard, self._load if load.wanted(self.config) else None)
+        control_guard(guard, self._load.core if self._load.armed_by(self.config) else None)
 
-    def _each(self, action: str, *args: Any) -> None:
+    def _switch(self, state: CircuitState) -> None:
         """Let an operator's word reach the breaker, then those of keys; a new one looks at it once it can be seen."""
-        getattr(self.breaker, action)(*args)
-        for shard in self.shards.values():
-            getattr(shard.breaker, action)(*args)
+        for one in (self, *self.shards.values()):
+            one.breaker._switch(state)

@@ -115,10 +115,9 @@ def finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def shown(value: object, longest: int | None = None) -> str:
-    """Return the repr of `value`, or that of a bare object if its own fails, cut to `longest` characters."""
+def shown(value: object) -> str:
+    """Return the repr of `value`, or that of a bare object if its own fails."""
     try:
-        text = repr(value)
+        return repr(value)
     except Exception:
-        text = object.__repr__(value)
-    return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
+        return object.__repr__(value)

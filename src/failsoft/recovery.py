@@ -7,15 +7,15 @@ fallback) and is sent how it went; two short drivers do it, one by calling, one 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Mapping
 
-from . import answers, decisions, events, expiry, load, timers
+from . import answers, events, expiry, load, recorder, timers
 from ._core import REASONS, STATES, THROTTLED, limits, now_ns
 from .asking import ask, ask_async
+from .checks import LONGEST
 from .classify import classify_error, never_sent, retry_after_of
-from .config import LONGEST, CircuitState, ErrorCategory, FallbackType, IntegrationConfig
+from .config import CircuitState, ErrorCategory, FallbackType, IntegrationConfig
 from .course import (
     ATTEMPT,
     FAILED,
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from .dedupe import Flights
     from .fallbacks import Fallback
     from .integrations import Integration
+
+
+_UNKNOWN = float("nan")
 
 
 class Recovery:
@@ -126,7 +129,7 @@ class Recovery:
             final.attempts, final.error = 1, error
             final.category = self._settle(guard, end)
             if why and not guard._disabled:
-                self._give_up(final, why, _not_retried(final.category) if why == decisions.NOT_RETRYABLE else None)
+                self._give_up(final, why, _not_retried(final.category) if why == recorder.NOT_RETRYABLE else None)
             answers.log(self, final, arguments)
             return False, error
         return self._run(guard, mode, end, arguments)
@@ -305,7 +308,7 @@ class Recovery:
             final.refusal = end.payload
             final.reason = answers.words_of(self, end.payload)
             if final.attempts:
-                self._give_up(final, decisions.REFUSED)
+                self._give_up(final, recorder.REFUSED)
         for fallback in self.fallbacks:
             good, answer = yield fallback
             if good:
@@ -391,10 +394,10 @@ class Recovery:
         category = end.category = classify_error(error)
         worth_it = retryable(self.policy, category, None) or retryable(self.policy, category, retry_after_of(error))
         if not worth_it:
-            return decisions.NOT_RETRYABLE
+            return recorder.NOT_RETRYABLE
         if not self.retries:
             return 0
-        return None if self.idempotent or never_sent(error) else decisions.NOT_IDEMPOTENT
+        return None if self.idempotent or never_sent(error) else recorder.NOT_IDEMPOTENT
 
     def _settle(self, guard: AnyGuard, end: End) -> ErrorCategory:
         """Tell record and breaker how a failed attempt counts."""
@@ -410,33 +413,33 @@ class Recovery:
         """Seconds until the next attempt. None: there is none, and `final.reason` says why."""
         hint = answers.hint_of(final)
         if not retryable(self.policy, final.category, hint):
-            return self._give_up(final, decisions.NOT_RETRYABLE, _not_retried(final.category))
+            return self._give_up(final, recorder.NOT_RETRYABLE, _not_retried(final.category))
         if final.attempts > self.retries:
-            return self._give_up(final, decisions.USED_UP) if self.retries else None
+            return self._give_up(final, recorder.USED_UP) if self.retries else None
         if not self.idempotent and not (final.error is not None and never_sent(final.error)):
-            return self._give_up(final, decisions.NOT_IDEMPOTENT)
+            return self._give_up(final, recorder.NOT_IDEMPOTENT)
         drawn = self.integration.backoff.delay(final.attempts - 1, previous)
         wait = min(drawn if hint is None else max(hint, 0.0), LONGEST)
         if now_ns() + wait * SECOND >= until:
             asked = "asked for" if hint is not None else "needed"
             words = f"a wait of {wait:.3g} s is {asked} and the {whose} comes first"
-            return self._give_up(final, decisions.NO_TIME, words)
+            return self._give_up(final, recorder.NO_TIME, words)
         budget = self.integration.retry_budget
         if budget is not None and not budget.retry(self.integration.breaker):
-            return self._give_up(final, decisions.NO_BUDGET)
+            return self._give_up(final, recorder.NO_BUDGET)
         return wait
 
     def _give_up(self, final: Final, code: int, words: str | None = None) -> float | None:
         """No further attempt, and why."""
         final.gave_up = code
-        if code != decisions.REFUSED:
-            final.reason = words or decisions.GIVE_UPS[code]
-        self._note(decisions.GIVE_UP, code, final.attempts)
+        if code != recorder.REFUSED:
+            final.reason = words or recorder.GIVE_UPS[code]
+        self._note(recorder.GIVE_UP, code, final.attempts)
         return None
 
     def _tell_retry(self, final: Final, wait: float) -> None:
         self.record.note(RETRIES)
-        self._note(decisions.RETRY, decisions.CATEGORIES.index(final.category), final.attempts + 1, wait)
+        self._note(recorder.RETRY, recorder.CATEGORIES.index(final.category), final.attempts + 1, wait)
         if events.listening(events.Retry):
             name, attempt = self.integration.name, final.attempts + 1
             events.publish(events.Retry(name, self.operation, attempt, wait, final.category, final.error, time.time()))
@@ -450,7 +453,7 @@ class Recovery:
         final.success = kind is not FallbackType.ERROR_RESPONSE
         final.fallback = kind
         self.record.note(FALLBACKS)
-        self._note(decisions.FALLBACK, decisions.FALLBACKS.index(kind), 0, math.nan if final.age is None else final.age)
+        self._note(recorder.FALLBACK, recorder.FALLBACKS.index(kind), 0, _UNKNOWN if final.age is None else final.age)
         if events.listening(events.FallbackUsed):
             name = self.integration.name
             events.publish(events.FallbackUsed(name, self.operation, kind, final.age, final.error, time.time()))

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from ._core import disable_guard, faces
 from .breakers import BreakerStatus, BreakerSummary
-from .config import CircuitState, IntegrationConfig, IntegrationType, at_least_one, default_config
-from .decisions import Explanation
+from .checks import at_least_one
+from .config import CircuitState, IntegrationConfig, IntegrationType, default_config
 from .degraded import Capacities
 from .forks import new_lock
 from .guards import build
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .course import AnyGuard
+    from .decisions import Explanation
     from .health import HealthMonitor
-    from .integrations import AnyGuard
     from .recovery import Recovery
     from .sharing import Sharing
 

@@ -14,8 +14,8 @@ import sys
 from . import _core, forks, registry
 from ._core import ArenaTrouble
 from .arena import TYPES, Arena, ArenaError, arena_path, trouble
-from .config import CircuitState
 from .logs import warn
+from .switches import STANDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Sharing:
             self._tell(integration.name, "the arena is full")
             return False
         integration.settle()
-        if standing in _STANDING and breaker.state != standing:
-            getattr(integration, _STANDING[standing])()  # what an operator has said here goes for all
+        if standing in STANDING and breaker.state != standing:
+            integration._switch(standing)  # what an operator has said here goes for all
         if limit < 1.0 and breaker.capacity != limit:
             breaker.limit(limit)
         if others:
@@ -116,13 +116,6 @@ class Sharing:
             return
         self._told.add(name)
         warn(f"%s is not shared with other processes as it should be: {why}", name, *args)
-
-
-_STANDING = {
-    CircuitState.FORCED_OPEN: "force_open",
-    CircuitState.DISABLED: "disable",
-    CircuitState.METRICS_ONLY: "metrics_only",
-}
 
 
 def label_of(operation: str) -> bytes:

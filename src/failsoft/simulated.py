@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 
 from ._core import now_ns
-from .config import at_least_one, duration
+from .checks import at_least_one, duration
 from .fallbacks import Aged
 from .handlers import Answer, copied
 from .records import KW_ONLY

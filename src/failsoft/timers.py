@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable
 
@@ -47,7 +46,9 @@ class RealTimers:
 
     def wait(self, event: Event, seconds: float) -> bool:
         """Wait for an event, at most so long. Whether it came."""
-        return event.wait(min(seconds, threading.TIMEOUT_MAX))
+        from threading import TIMEOUT_MAX
+
+        return event.wait(min(seconds, TIMEOUT_MAX))
 
     def call_later(self, loop: AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Run `callback` in the loop, `seconds` from now. Returns the function that calls it off."""

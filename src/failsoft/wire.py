@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, MutableMapping
 
 from ._core import limits, now_ns
-from .config import LONGEST
+from .checks import LONGEST
 from .course import SECOND
 from .deadlines import Deadline
 

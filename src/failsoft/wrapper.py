@@ -12,7 +12,6 @@ from . import registry as registries
 from ._core import faces, set_first_time, with_integration_resilience
 from .breakers import BreakerStatus, BreakerSummary
 from .config import IntegrationConfig, IntegrationType
-from .decisions import Explanation
 from .degraded import DegradedMode
 from .fallbacks import Fallback
 from .functions import name_of
@@ -24,7 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Unpack
 
-    from .integrations import Choices
+    from .decisions import Explanation
+    from .options import Choices
 
 integration_metrics = registries.default.metrics
 """The metrics of the default registry's operations."""

@@ -8,7 +8,6 @@ import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,28 +25,10 @@ from failsoft import (
 from failsoft.testing import FakeClock
 
 from .conftest import Make, drive
+from .tripping import goes, gone, trip
 
 CAPACITIES = pytest.mark.parametrize("capacity", [0.75, 0.5, 0.25, 0.1])
 names = map("degraded-{}".format, itertools.count())
-
-
-def gone() -> int:
-    raise ConnectionError("gone")
-
-
-def goes(guard: Callable[..., Any]) -> bool:
-    try:
-        guard()
-    except DegradedModeError:
-        return False
-    return True
-
-
-def trip(integration: failsoft.Integration) -> None:
-    integration.reconfigure(circuit_breaker={"failure_threshold": 1})
-    with pytest.raises(ConnectionError):
-        integration.call(gone)
-    assert integration.breaker.state is CircuitState.OPEN
 
 
 # ---- how many

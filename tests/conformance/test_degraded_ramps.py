@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 import failsoft
-from failsoft import CircuitState, DegradedModeError, IntegrationType, Registry
+from failsoft import IntegrationType, Registry
 from failsoft.events import DegradedChange, subscribe
 from failsoft.testing import FakeClock
 
 from .conftest import Make
+from .tripping import goes, trip
 
 
 @pytest.fixture
@@ -21,25 +21,6 @@ def heard() -> Iterator[list[DegradedChange]]:
     unsubscribe = subscribe(events.append, DegradedChange)
     yield events
     unsubscribe()
-
-
-def gone() -> int:
-    raise ConnectionError("gone")
-
-
-def goes(guard: Callable[..., Any]) -> bool:
-    try:
-        guard()
-    except DegradedModeError:
-        return False
-    return True
-
-
-def trip(integration: failsoft.Integration) -> None:
-    integration.reconfigure(circuit_breaker={"failure_threshold": 1})
-    with pytest.raises(ConnectionError):
-        integration.call(gone)
-    assert integration.breaker.state is CircuitState.OPEN
 
 
 def back(registry: Registry, clock: FakeClock, kind: str) -> failsoft.Integration:

@@ -92,7 +92,7 @@ def test_holds_what_users_and_builders_need(names: list[str]) -> None:
 
 
 def test_holds_no_sources_and_nothing_else(names: list[str]) -> None:
-    assert not [name for name in names if name.endswith((".pyx", ".c", ".o", ".a", ".pyc"))]
+    assert not [name for name in names if name.endswith((".pyx", ".pxi", ".c", ".o", ".a", ".pyc"))]
     tops = {name.split("/")[0] for name in names}
     assert "failsoft" in tops
     assert all(top in ("failsoft", "pytest_failsoft") or top.endswith(".dist-info") for top in tops)

@@ -10,9 +10,9 @@ import pytest
 import failsoft
 
 LATER = (
-    "alerts", "arena", "batches", "chaos_plans", "config_files", "config_values", "config_variables", "dedupe", "enforcement",
-    "export", "fallback_sets", "fleets", "handlers", "health", "hedges", "queues", "report", "sharing", "simulated",
-    "streams", "testing", "wire",
+    "alerts", "arena", "attempts", "batches", "budgets", "chaos_plans", "config_files", "config_values",
+    "config_variables", "decisions", "dedupe", "enforcement", "export", "fallback_sets", "fleets", "handlers", "health",
+    "hedges", "memory", "portable", "queues", "report", "sharing", "simulated", "streams", "testing", "wire",
 )  # fmt: skip
 
 
@@ -54,3 +54,12 @@ def test_an_exporter_is_imported_when_it_is_asked_for(room: str) -> None:
     loaded = run(code % room).split()
     assert f"failsoft.export.{room}" in loaded
     assert not {"prometheus_client", "opentelemetry", "hdrh", "numpy", "asyncio", "logging"} & set(loaded)
+
+
+def test_the_clock_has_been_chosen_when_the_import_is_over() -> None:
+    """Later its source must not change under stamps that are kept."""
+    code = (
+        "import failsoft; from failsoft import _core\n"
+        "chosen = _core.clock_source(); _core.settle_clock(); print(chosen == _core.clock_source())"
+    )
+    assert run(code) == "True\n"

@@ -48,6 +48,11 @@ extern fs_clock_state fs_clock;
 /* Choose the source and calibrate it; about a millisecond. Call once, before anything else. */
 void fs_clock_setup(void);
 
+/* The same in two steps, with something else to do between them: what is left of the millisecond is waited for in the
+ * second. Nobody may take a stamp before that. */
+void fs_clock_begin(void);
+void fs_clock_settle(void);
+
 /* CLOCK_MONOTONIC, or the fake clock. */
 fs_ns fs_now(void);
 

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("django is not installed: pip install 'failsoft[django]'") from error
 
-from ..config import refuse_unknown
+from ..checks import refuse_unknown
 from ..deadlines import remaining
 from ..errors import IntegrationError
 from ..functions import is_coroutine_function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..config import at_least_one
+from ..checks import at_least_one
 from ..forks import new_lock
 from ..integrations import Integration
 

@@ -27,7 +27,8 @@ except ModuleNotFoundError as error:
     raise ImportError("starlette is not installed: pip install 'failsoft[starlette]'") from error
 
 from .. import registry as registries
-from ..config import LONGEST, CircuitState
+from ..checks import LONGEST
+from ..config import CircuitState
 from ..deadlines import remaining
 from ..errors import IntegrationError
 from ..integrations import Integration

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from .. import forks, timers
 from .. import registry as registries
 from .._core import now_ns
-from ..config import LONGEST, number, shown
+from ..checks import LONGEST, number, shown
 from ..logs import complain
 from .deliveries import Delivery
 from .notices import FLAPPING, RESOLVED, AlertsStatus, Notice, cut, key_of

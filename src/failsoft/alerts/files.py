@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from ..config import nearest, shown
+from ..checks import nearest, shown
 from ..config_files import TOP, open_settings
 from ..config_values import parse_duration
 from ..records import Record

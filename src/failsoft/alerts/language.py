@@ -21,7 +21,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
-from ..config import nearest, shown
+from ..checks import nearest, shown
 from ..config_values import parse_duration
 from .measures import INTEGRATION, MEASURES, OPERATION, STREAM, TRUTH, TRUTHS, WORD, words_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..config import LONGEST, number, shown
+from ..checks import LONGEST, number, shown
 from ..records import KW_ONLY, Record
 from .language import Condition, ConditionError, parse
 from .measures import OPERATION, PER, STREAM

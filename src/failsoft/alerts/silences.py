@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import LONGEST, number, shown
+from ..checks import LONGEST, number, shown
 from ..records import Record
 from .rules import matches
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..config import number, shown
+from ..checks import number, shown
 from ..functions import is_coroutine_function, name_of
 from .notices import RESOLVED, Notice, cut
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..config import IntegrationType, at_least_one, duration
+from ..checks import at_least_one, duration
+from ..config import IntegrationType
 from ..functions import is_generator_function
 from .status import HealthStatus, from_traffic
 

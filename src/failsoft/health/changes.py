@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 
 from .. import events
-from ..decisions import HEALTH
 from ..logs import complain
+from ..recorder import HEALTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

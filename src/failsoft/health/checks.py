@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from .._core import Backoff, LatencyHistogram
-from ..config import LONGEST
+from ..checks import LONGEST
 from ..functions import is_coroutine_function
 from ..metrics import QUANTILES
 from .changes import Outbox

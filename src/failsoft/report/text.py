@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import shown
+from ..checks import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

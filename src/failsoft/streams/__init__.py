@@ -13,12 +13,13 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 
 from .. import events, timers
 from .._core import StreamSteps, now_ns
+from ..checks import LONGEST, duration
 from ..classify import classify_error, retry_after_of
-from ..config import LONGEST, ErrorCategory, duration
+from ..config import ErrorCategory
 from ..course import IGNORED, SUCCEEDED, TIMEOUTS
-from ..decisions import LOST, RECONNECTED
 from ..errors import IntegrationError, IntegrationTimeoutError
 from ..fallbacks import Aged
+from ..recorder import LOST, RECONNECTED
 from ..retry import retryable
 from .connections import Connection, bounded, closed, ended, opened
 from .feeds import Feed

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 
 from ..deadlines import leave_block
-from ..decisions import DROPPED
 from ..errors import StreamOverflowError
+from ..recorder import DROPPED
 from . import Stream
 from .connections import ended
 from .records import StreamState

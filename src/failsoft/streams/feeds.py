@@ -8,9 +8,10 @@ from collections.abc import Callable, Hashable
 
 from .. import events
 from .._core import Flow, LatencyHistogram, now_ns, setup_flow
-from ..config import FallbackType, at_least_one, duration
-from ..decisions import DISORDER, GAP, STALE, STREAM
+from ..checks import at_least_one, duration
+from ..config import FallbackType
 from ..fallbacks import Aged, Fallback
+from ..recorder import DISORDER, GAP, STALE, STREAM
 from .records import StreamMetrics
 
 TYPE_CHECKING = False

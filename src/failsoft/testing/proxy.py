@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .. import forks
-from ..config import LONGEST, number, refuse_unknown, shown
+from ..checks import LONGEST, number, refuse_unknown, shown
 from ..records import Record, field_names, replace
 from .ports import HOST, free_port
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..config import shown
+from ..checks import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
