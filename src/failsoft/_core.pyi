@@ -261,6 +261,8 @@ class ArenaReader:
         tuple[str, str | None, int, int, int, tuple[int, int, int], float | None, float, float], int
     ]:
         """As Breaker.read, and the least calls for a rate."""
+    def settings(self, place: int) -> dict[str, Any]:
+        """What a breaker goes by, named as CircuitBreakerConfig has it; None for a rule that is off."""
     def capacity(self, place: int) -> float:
         """As Breaker.capacity."""
     def decisions(self, place: int) -> list[tuple[int, int, int, int, float, int, int, int, int, int]]:

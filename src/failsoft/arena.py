@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from ._core import STATES, ArenaReader, ArenaTrouble, Operation
 from .breakers import BreakerStatus, BreakerSummary
-from .config import CircuitState, IntegrationType
+from .config import CircuitBreakerConfig, CircuitState, IntegrationType
 from .decisions import Explanation, decisions_of, limited_words
 from .metrics import OperationMetrics, read_metrics
 from .records import Record
@@ -243,6 +243,14 @@ class SharedIntegration(Switches):
         return BreakerStatus(
             CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity
         )
+
+    @property
+    def settings(self) -> CircuitBreakerConfig | None:
+        """What its breaker goes by, as far as an arena knows: not what a failure is. None where it makes no sense."""
+        try:
+            return CircuitBreakerConfig(window=self.window, **self._reader.settings(self._place))
+        except (TypeError, ValueError):
+            return None
 
     @property
     def numbered(self) -> dict[int, str]:

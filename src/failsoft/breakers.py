@@ -159,7 +159,7 @@ class CircuitBreaker(Breaker, Switches):
     def status(self) -> BreakerStatus:
         """Everything it knows of itself, now."""
         state, reason, generation, failures, probes, (calls, failed, _slow), retry_after, age, capacity = self.read()
-        rate = self._rate(calls, failed)
+        rate = self.rate(calls, failed)
         return BreakerStatus(
             CircuitState(state), failures, rate, calls, retry_after, reason, generation, probes, age, capacity, None
         )
@@ -167,10 +167,11 @@ class CircuitBreaker(Breaker, Switches):
     def numbers(self) -> dict[str, object]:
         """What an error tells of it: state, failures, failure_rate and sample_size, as in `status()`."""
         state, _reason, _generation, failures, _probes, (calls, failed, _slow), *_ = self.read()
-        rate = self._rate(calls, failed)
+        rate = self.rate(calls, failed)
         return {"state": CircuitState(state), "failures": failures, "failure_rate": rate, "sample_size": calls}
 
-    def _rate(self, calls: int, failed: int) -> float | None:
+    def rate(self, calls: int, failed: int) -> float | None:
+        """The failure rate of so many calls; None below `minimum_calls`."""
         return failed / calls if calls and calls >= self.config.minimum_calls else None
 
     def attempt(self) -> BreakerAttempt:

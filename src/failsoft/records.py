@@ -28,6 +28,7 @@ class _RecordType(type):
     """Makes slots of the annotated fields, and keeps their defaults aside."""
 
     _fields: tuple[str, ...]
+    _setters: tuple[Any, ...]
     _defaults: dict[str, Any]
     _positional: int
 
@@ -38,6 +39,7 @@ class _RecordType(type):
         defaults = {field: space.pop(field) for field in fields if field in space}
         cls = super().__new__(mcs, name, bases, {**space, "__slots__": fields, "__match_args__": fields[:positional]})
         cls._fields, cls._defaults, cls._positional = fields, defaults, positional
+        cls._setters = tuple(cls.__dict__[field].__set__ for field in fields)
         return cls
 
     @property
@@ -58,8 +60,8 @@ class Record(metaclass=_RecordType):
         def __init__(self, *args, **kwargs):
             cls = type(self)
             if not kwargs and len(args) == len(cls._fields) == cls._positional:  # as readings of many are made
-                for field, value in zip(cls._fields, args, strict=True):
-                    object.__setattr__(self, field, value)
+                for put, value in zip(cls._setters, args, strict=True):
+                    put(self, value)
                 self.__post_init__()
                 return
             if len(args) > cls._positional:

@@ -150,6 +150,39 @@ def test_no_data_is_not_zero(registry: Registry, clock: FakeClock) -> None:
     assert (over.kind, over.reason) == ("resolved", "no data")
 
 
+def test_silence_is_told(registry: Registry, clock: FakeClock) -> None:
+    service = Service(registry, clock, **FIRM)
+    rules = [
+        AlertRule("silent", when="calls == 0", for_=30.0),
+        AlertRule("errors", when="error_rate > 50% and calls >= 3"),
+        AlertRule("busy", when="calls >= 3", no_data=300.0),
+        AlertRule("judged", when=lambda seen: seen.calls > 10),
+    ]
+    alerts = Alerts(rules, source=registry)
+    assert alerts.tick() == ()  # it has its time to begin
+    service.calls(False, 3)
+    clock.advance(30.0)
+    assert kinds(alerts.tick()) == ["firing errors/db/read", "firing busy/db/read"]
+    clock.advance(60.0)
+    assert kinds(alerts.tick()) == ["resolved busy/db/read"]  # and the errors have no data
+    clock.advance(30.0)
+    (silent,) = alerts.tick()
+    assert (silent.key, silent.words) == ("silent/db/read", "calls 0")
+    service.calls(True)
+    (over,) = (notice for notice in alerts.tick() if notice.rule == "silent")
+    assert (over.kind, over.reason) == ("resolved", "recovered")
+    assert alerts.status().rule_errors == 0
+
+
+def test_a_stream_that_never_gives_anything_is_late(registry: Registry, clock: FakeClock) -> None:
+    alerts = Alerts([AlertRule("late", when="stream_age > 3s")], source=registry)
+    stream = registry.integration("feed", "market_data").watch([], operation="quotes")
+    assert alerts.tick() == ()
+    clock.advance(3.5)
+    assert kinds(alerts.tick()) == ["firing late/feed/quotes"]
+    assert stream.status().age is None
+
+
 def test_the_share_of_fallbacks_is_of_the_last_minute_and_of_all_that_was_asked(
     registry: Registry, clock: FakeClock
 ) -> None:

@@ -64,6 +64,31 @@ def test_no_data_is_neither_true_nor_false(text: str, verdict: bool | None) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("calls == 0", True),
+        ("calls < 1 and state == OPEN", True),
+        ("calls > 0", False),
+        ("calls >= 20", False),
+        ("not calls == 0", False),
+        ("calls == 0 or error_rate > 5%", True),
+        ("calls >= 20 or error_rate > 5%", None),
+        ("calls == 0 and error_rate > 5%", None),
+        # Too few to judge by are none at all: what fired by their errors has not recovered.
+        ("error_rate > 5% and calls >= 20", None),
+        ("calls >= 20 and error_rate > 5%", None),
+        ("type == database and (p99 > 2s and calls >= 20)", None),
+        ("p99 > 2s and (calls >= 20 and calls < 1000)", None),
+        ("p99 > 2s and not calls < 20", None),
+        ("p99 > 2s and calls >= 20 and state == CLOSED", False),
+        ("state == OPEN and calls >= 20", False),
+    ],
+)
+def test_no_calls_are_zero_calls(text: str, verdict: bool | None) -> None:
+    assert parse(text).holds(Observation("db", "database", "read", state="OPEN", calls=0)) is verdict
+
+
+@pytest.mark.parametrize(
     ("text", "column", "words"),
     [
         ("", 1, "expected a measure (state, type,"),

@@ -68,7 +68,8 @@ def arena(tmp_path: Path) -> Iterator[str]:
     (["--arena", "x", "--host", "10.1.2.3"], "--token-file"),
     (["--arena", "x y"], "--arena"),
     (["--arena", "x", "--interval", "0"], "interval must be"),
-], ids=["all addresses", "another address", "name", "interval"])  # fmt: skip
+    (["--arena", "x", "--port", "65536"], "--port"),
+], ids=["all addresses", "another address", "name", "interval", "port"])  # fmt: skip
 def test_refuses_with_a_sentence(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FAILSOFT_DASHBOARD_TOKEN", raising=False)
     done = CliRunner().invoke(command, ["dashboard", *arguments])
@@ -112,6 +113,7 @@ def test_shows_the_processes_of_an_arena_and_ends_quietly(arena: str) -> None:
                 told = json.load(answer)
             (one,) = told["processes"]
             assert one["alive"]
+            assert told["rules"][0] == "Opens on 3 failures in a row."
             assert (one["total"], one["errors"]) == (23, pytest.approx(3 / 23, rel=1e-3))
             process.send_signal(signal.SIGTERM)
             assert process.communicate(timeout=10)[1] == ""

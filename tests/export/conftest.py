@@ -17,10 +17,17 @@ from failsoft import (
     default_config,
 )
 from failsoft.config import AdaptiveThrottle
+from failsoft.streams.watched import Watch
 from failsoft.testing import FakeClock
 
 DURATIONS = (0.00002, 0.0004, 0.004, 0.004, 0.3, 45.0)
 """Seconds that the calls of market.quote take."""
+
+SEQUENCE = (1, 2, 5, 4, 4, 6)
+"""What comes in market.ticks: a gap of two numbers, one of which comes late, and then again."""
+
+SILENCE = 3.0
+"""Seconds since then."""
 
 BROKEN_AFTER = 5
 """Failures that open the breaker of "db"."""
@@ -35,6 +42,15 @@ def clock() -> Iterator[FakeClock]:
 @pytest.fixture
 def source(clock: FakeClock) -> Registry:
     return program(clock)
+
+
+@pytest.fixture
+def ticks(source: Registry, clock: FakeClock) -> Watch[int]:
+    """A stream beside that."""
+    ticks = source["market"].watch(SEQUENCE, operation="ticks", sequence=lambda number: number, stale_after=2.0)
+    assert list(ticks) == list(SEQUENCE)
+    clock.advance(SILENCE)
+    return ticks
 
 
 def program(clock: FakeClock) -> Registry:

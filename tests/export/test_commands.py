@@ -24,22 +24,22 @@ def test_a_file_is_printed_or_written(command: str, text: str, tmp_path: Path) -
 
 
 def test_latencies_of_an_arena(arena_left: str, tmp_path: Path) -> None:
-    printed = CliRunner().invoke(failsoft, ["dump", arena_left])
+    printed = CliRunner().invoke(failsoft, ["dump", "--arena", arena_left])
     assert printed.exit_code == 0
     assert printed.output.startswith("#[Histogram log format version 1.2]\n")
     assert "\nTag=market.quote," in printed.output
     path = tmp_path / "quote.hgrm"
     options = ["--format", "hgrm", "--operation", "market.quote", "--recent"]
-    assert CliRunner().invoke(failsoft, ["dump", arena_left, str(path), *options]).exit_code == 0
+    assert CliRunner().invoke(failsoft, ["dump", "--arena", arena_left, str(path), *options]).exit_code == 0
     assert "#[Max " in path.read_text()
 
 
 def test_what_is_wrong_is_a_sentence(arena_left: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     for arguments, words in (
-        (["dump", "other", str(path)], "there is no arena 'other'"),
-        (["dump", arena_left, str(path), "--format", "hgrm"], "operation must name one operation"),
-        (["dump", arena_left, str(path), "--operation", "nobody"], "it has market.quote"),
+        (["dump", "--arena", "other", str(path)], "there is no arena 'other'"),
+        (["dump", "--arena", arena_left, str(path), "--format", "hgrm"], "operation must name one operation"),
+        (["dump", "--arena", arena_left, str(path), "--operation", "nobody"], "it has market.quote"),
     ):
         said = CliRunner().invoke(failsoft, arguments)
         assert said.exit_code == 1

@@ -13,6 +13,8 @@ import yaml
 from failsoft import CircuitState, Registry
 from failsoft.export import files
 from failsoft.export.prometheus import render
+from failsoft.streams import StreamState
+from failsoft.streams.watched import Watch
 
 DURATION = re.compile(r"\[(\$__rate_interval|\d+[smh])\]")
 SELECTOR = re.compile(r"(failsoft_\w+)\s*(?:\{([^}]*)\})?")
@@ -22,7 +24,7 @@ TARGET = {"job", "instance"}
 
 
 @pytest.fixture
-def labels(source: Registry) -> dict[str, set[str]]:
+def labels(source: Registry, ticks: Watch[int]) -> dict[str, set[str]]:
     """The labels of every metric that is really written, by the names of its samples."""
     found: dict[str, set[str]] = {}
     for name, told in re.findall(r"^(\w+)\{(.*)\} \S+$", render(source).decode(), re.MULTILINE):
@@ -39,7 +41,7 @@ def check(expression: str, labels: dict[str, set[str]]) -> None:
         for label, _how, value in MATCHER.findall(selector):
             assert label in labels[name] | TARGET, (name, label)
             if label == "state":
-                assert set(value.split("|")) <= set(CircuitState)
+                assert set(value.split("|")) <= {*CircuitState, *StreamState}
     known = {*TARGET, "le"}.union(*labels.values())
     for grouped in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression):
         assert {label.strip() for label in grouped.split(",")} <= known

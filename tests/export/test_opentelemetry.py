@@ -20,9 +20,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from failsoft import CircuitOpenError, Fallback, FallbackType, Registry, events
 from failsoft.export.opentelemetry import observe, span_events
+from failsoft.streams.watched import Watch
 from failsoft.testing import FakeClock
 
-from .conftest import BROKEN_AFTER, DURATIONS
+from .conftest import BROKEN_AFTER, DURATIONS, SEQUENCE, SILENCE
 
 
 @pytest.fixture
@@ -63,6 +64,15 @@ def test_the_numbers_are_those_of_the_program(source: Registry, reader: InMemory
     assert found["failsoft.bulkhead.limit"] == {("api",): 3, ("api[xetra]",): 3, ("api[nyse]",): 3}
     stop()
     assert not numbers(reader)
+
+
+def test_streams(source: Registry, ticks: Watch[int], reader: InMemoryMetricReader) -> None:
+    observe(source, meter=MeterProvider([reader]).get_meter("test"))
+    found = numbers(reader)
+    assert found["failsoft.stream.items"] == {("market", "ticks"): len(SEQUENCE)}
+    assert found["failsoft.stream.gaps"]["market", "ticks"] == 1
+    assert found["failsoft.stream.item_age"]["market", "ticks"] == SILENCE
+    assert found["failsoft.streams"]["market", "ticks", "stale"] == sum(found["failsoft.streams"].values()) == 1
 
 
 def test_it_begins_anew_and_twice_is_once(source: Registry, reader: InMemoryMetricReader) -> None:

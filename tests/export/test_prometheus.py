@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +17,18 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from failsoft import LatencyHistogram, Registry, registry
-from failsoft.export.buckets import DEFAULT, MOST
+from failsoft import Bulkhead, LatencyHistogram, Registry, default_config, registry
+from failsoft._core import EVENTS
+from failsoft.export.buckets import DEFAULT, MOST, buckets_of
 from failsoft.export.prometheus import CLASSIC, OPENMETRICS, collector, render, respond
 from failsoft.export.reading import NAME_MOST
+from failsoft.export.text import Writer
+from failsoft.streams import StreamState, tally
+from failsoft.streams.tally import NOTES_MOST
+from failsoft.streams.watched import Watch
 from failsoft.testing import FakeClock
 
-from .conftest import BROKEN_AFTER, DURATIONS
+from .conftest import BROKEN_AFTER, DURATIONS, SILENCE
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -118,6 +125,46 @@ def test_the_standing_of_each_integration(source: Registry) -> None:
         assert (name, frozenset({("integration", "idle")})) not in found
     # Keys share the budget of their integration.
     assert ("failsoft_retry_budget_full", frozenset({("integration", "api[nyse]")})) not in found
+
+
+def test_streams(source: Registry, ticks: Watch[int]) -> None:
+    found = samples(source)
+    labels = {"integration": "market", "operation": "ticks"}
+    metrics = ticks.metrics()
+    assert (metrics.items, metrics.gaps, metrics.missing) == (6, 1, 2)
+    for field in ("items", "gaps", "missing", "duplicates", "disorder", "stale", "reconnects", "dropped"):
+        assert value(found, f"failsoft_stream_{field}_total", **labels) == getattr(metrics, field)
+    assert value(found, "failsoft_stream_item_age_seconds", **labels) == SILENCE
+    for state in StreamState:
+        assert value(found, "failsoft_streams", **labels, state=state) == (state is StreamState.STALE)
+
+
+def test_what_a_stream_had_counted_stays_when_it_is_gone(clock: FakeClock) -> None:
+    source = Registry()
+    feed = source.integration("feed", "market_data")
+    ticks = {"integration": "feed", "operation": "ticks"}
+    for made in range(1, NOTES_MOST + 10):
+        stream = feed.watch([1, 2, 3], operation="ticks")
+        list(stream)
+        if made in (1, 2, NOTES_MOST + 9):
+            found = samples(source)
+            assert value(found, "failsoft_stream_items_total", **ticks) == 3 * made
+            assert value(found, "failsoft_streams", **ticks, state="live") == 1
+    del stream
+    found = samples(source)
+    assert value(found, "failsoft_stream_items_total", **ticks) == 3 * made
+    assert value(found, "failsoft_streams", **ticks, state="live") == 0
+    assert ("failsoft_stream_item_age_seconds", frozenset(ticks.items())) not in found
+    source.close()
+    assert not any(name.startswith("failsoft_stream") for name, _ in samples(source))
+
+
+def test_notes_of_streams_do_not_pile_up(clock: FakeClock) -> None:
+    """Though nobody ever exports."""
+    feed = Registry().integration("feed", "market_data")
+    for _ in range(3 * NOTES_MOST):
+        feed.watch([], operation="ticks")
+    assert len(tally._notes) <= NOTES_MOST + 1
 
 
 def test_a_histogram_counts_what_is_at_or_below_each_bound(source: Registry) -> None:
@@ -314,7 +361,72 @@ def test_a_loop_of_scrapes_forgets_what_has_gone(clock: FakeClock) -> None:
             if sample.labels.get("operation")
         }
         assert len(shown) <= 3
-    assert len(ours._bounds) <= 3
+    assert len(ours._histograms) <= 3
+
+
+def test_a_page_is_the_same_with_and_without_one_before_it(source: Registry, clock: FakeClock) -> None:
+    """What is kept from scrape to scrape is never older than the page."""
+    ours = collector(source)
+    ask = source["api"].guard(lambda key: key, operation="ask too", key=lambda key: key, max_keys=2)
+
+    def fails() -> None:
+        raise ConnectionError("gone")
+
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: source["market"].record("quote").record_ns(70_000),
+        lambda: source["market"].record("another"),
+        lambda: source["idle"].record("one").note(EVENTS.index("timeouts")),
+        lambda: clock.advance(7.0),
+        lambda: source["market"].force_open(),
+        lambda: source["market"].reset(),
+        lambda: source.integration("new", "cache", bulkhead=Bulkhead(4)).record("first"),
+        lambda: source["new"].reconfigure(default_config("cache")),
+        lambda: source["new"].guard(fails, operation="fails").outcome(),
+        *(lambda key=key: ask(key) for key in "abcab"),  # type: ignore[misc]
+        source.disable,
+        source.close,
+        lambda: source.integration("market", "cache").record("quote"),  # of the names of one that has gone
+        lambda: source["market"].record("quote").record_ns(10),
+    ]
+    for change in changes:
+        change()
+        for openmetrics in (False, True):
+            assert render(source, openmetrics=openmetrics) == Writer(buckets_of(DEFAULT)).page(
+                source, openmetrics=openmetrics
+            )
+        kept, fresh = list(ours.collect()), list(collector(source).collect())
+        assert kept == fresh
+        if change in changes[-4:]:  # parsers take their time
+            assert flat(iter(kept)) == samples(source)
+        for metric in kept:  # whoever asks may do with them as he likes
+            metric.samples.clear()
+
+
+def test_of_one_name_and_sum_but_other_durations(clock: FakeClock) -> None:
+    """A key that went and came back has counted anew, whatever it had come to before."""
+    source = Registry()
+    bounds = (1e-6, 2e-6, 3e-6)
+    for durations in ((1_000, 3_000), (2_000, 2_000)):
+        record = source.integration("api", "cache").record("ask")
+        for ns in durations:
+            record.record_ns(ns)
+        found = samples(source, buckets=bounds)
+        for bound in bounds:
+            labels = {"integration": "api", "operation": "ask", "le": repr(bound)}
+            below = sum(ns <= bound * 1e9 for ns in durations)
+            assert value(found, "failsoft_call_duration_seconds_bucket", **labels) == below
+        source.close()
+
+
+def test_what_is_kept_keeps_no_source_alive(clock: FakeClock) -> None:
+    source = Registry()
+    source.integration("api", "cache").record("ask")
+    render(source)
+    gone = weakref.ref(source)
+    del source
+    gc.collect()
+    assert gone() is None
 
 
 PROMETHEUS_3 = (

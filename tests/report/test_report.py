@@ -322,5 +322,25 @@ def test_the_command_reads_an_arena(arena_left: str, tmp_path: Path) -> None:
     page = path.read_text()
     assert "trading" in page
     assert "quote" in page
+    code, said = cli("--arena", arena_left, str(tmp_path / "none" / "run.html"))
+    assert (code, said) == (1, f"Error: {tmp_path}/none/run.html cannot be written: No such file or directory\n")
     code, said = cli("--arena", "nothing", str(path))
     assert (code, "there is no arena 'nothing'" in said) == (1, True)
+
+
+def test_what_is_written_to_stays_what_it_is(tmp_path: Path) -> None:
+    """A link, a pipe: a file takes the place of neither."""
+    file, link, pipe = tmp_path / "run.html", tmp_path / "latest.html", tmp_path / "pipe"
+    link.symlink_to(file)
+    report.write(link, Registry())
+    assert link.is_symlink()
+    assert "</html>" in file.read_text()
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        report.write(pipe, Registry())
+        assert os.read(reading, 15) == b"<!DOCTYPE html>"
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [link, pipe, file]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from failsoft.arena import arena_path, arenas
+from failsoft import default_config
+from failsoft.arena import arena_path, arenas, attach
 from tests.sharing.conftest import Start, environment
 
 pytest.importorskip("rich")
@@ -31,40 +32,42 @@ def _command() -> Any:
 
 def test_status_ends_with_what_a_probe_wants_to_know(arena: str, start: Start) -> None:
     one = start()
-    assert run("status", arena).exit_code == 0  # nothing there is nothing wrong
+    assert run("status", "--arena", arena).exit_code == 0  # nothing there is nothing wrong
     one.run("g = guard('alpha'); h = guard('beta', reset=0.01); g(), h()")
-    assert run("status", arena).exit_code == 0
+    assert run("status", "--arena", arena).exit_code == 0
     one.run("fail(h, 3); import time; time.sleep(0.02); p = service('beta', reset=0.01).breaker.acquire()")
-    done = run("status", arena)
+    done = run("status", "--arena", arena)
     assert done.exit_code == 1
     assert "HALF_OPEN" in done.output
     one.run("service('beta', reset=0.01).reset(); failsoft.enter_degraded_mode('alpha', 0.5)")
-    done = run("status", arena)
+    done = run("status", "--arena", arena)
     assert done.exit_code == 1
     assert "50%" in done.output
     one.run("failsoft.exit_degraded_mode('alpha'); service('alpha').metrics_only()")
-    assert run("status", arena).exit_code == 1
+    assert run("status", "--arena", arena).exit_code == 1
     one.run("service('alpha').force_open()")
-    done = run("status", arena)
+    done = run("status", "--arena", arena)
     assert done.exit_code == 2
     assert "\x1b" not in done.output
-    assert run("status", arena, "--integration", "alpha").exit_code == 2
-    assert run("status", arena, "--integration", "beta").exit_code == 0
+    assert run("status", "--arena", arena, "--integration", "alpha").exit_code == 2
+    assert run("status", "--arena", arena, "--integration", "beta").exit_code == 0
     one.run("service('alpha').reset(); fail(g, 3)")
-    done = run("status", arena, "--json", "--integration", "alpha")
+    done = run("status", "--arena", arena, "--json", "--integration", "alpha")
     said = json.loads(done.output)
     assert [done.exit_code, said["code"], said["integrations"][0]["state"]] == [2, 2, "OPEN"]
     assert said["integrations"][0]["reason"] == "consecutive_failures"
 
 
-@pytest.mark.parametrize("arguments", [["no-such-arena"], ["--no-such-option"], ["a", "b"], ["a b"]])
+@pytest.mark.parametrize(
+    "arguments", [["--arena", "no-such-arena"], ["--no-such-option"], ["a"], ["--arena", "a b"], ["--arena", ""]]
+)
 def test_status_that_cannot_tell_ends_with_3(arguments: list[str]) -> None:
     assert run("status", *arguments).exit_code == 3
 
 
 def test_status_of_an_integration_that_is_not_there(arena: str, start: Start) -> None:
     start().run("guard('alpha')()")
-    done = run("status", arena, "--integration", "omega")
+    done = run("status", "--arena", arena, "--integration", "omega")
     assert done.exit_code == 3
     assert "there are: alpha" in done.output
 
@@ -79,6 +82,92 @@ def test_explain(arena: str, start: Start) -> None:
     missing = run("explain", "x" * 1_000_000 + "\x1b", "--arena", arena)
     assert missing.exit_code == 1
     assert len(missing.output) < 200
+
+
+@pytest.mark.parametrize("command", ["top", "status", "explain", "report", "dashboard", "dump"])
+def test_an_arena_is_an_option_of_every_command(command: str, arena: str, start: Start, tmp_path: Path) -> None:
+    """An argument by its name, as some took it once, is told, and nothing is written to a file of that name."""
+    start()
+    required = ["alpha"] if command == "explain" else []
+    page = " ".join(run(command, "--help").output.split())
+    assert (
+        "--arena NAME The arena to look at; else the one that FAILSOFT_ARENA names, or the only one there is." in page
+    )
+    where = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for wrong in (arena, arena_path(arena)):
+            done = run(command, *required, wrong)
+            assert done.exit_code in (2, 3)
+            assert "--arena" in done.output
+            assert done.exception is None or isinstance(done.exception, SystemExit)
+        assert not os.listdir()
+    finally:
+        os.chdir(where)
+    assert attach(arena).processes()  # and it is what it was
+
+
+@pytest.mark.parametrize(("command", "code"), [("status", 2), ("dump", 1)])
+def test_nobody_has_to_read_on(command: str, code: int, arena: str, start: Start) -> None:
+    """The end of a pipe that is closed (`| head`): no traceback, and a probe still says how it stands."""
+    start().run("g = guard('alpha'); fail(g, 3)")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("failsoft")), command, "--arena", arena],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
+            timeout=30,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_a_sentence(arena: str, start: Start) -> None:
+    start()
+    command = str(Path(sys.executable).with_name("failsoft"))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [command, "status", "--arena", arena],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            check=False,
+            timeout=30,
+        )
+    assert (done.returncode, done.stderr) == (3, b"Error: standard output: No space left on device\n")
+
+
+def test_an_arena_without_integrations_says_so(arena: str, start: Start) -> None:
+    start()
+    for options in (["status"], ["top", "--once", "--interval", "0"]):
+        done = run(*options, "--arena", arena)
+        assert (done.exit_code, done.output.splitlines()[-1]) == (0, "no integrations")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"failure_threshold": None, "failure_rate": 0.25, "minimum_calls": 3, "window": 7.5, "timeout": 0.125},
+        {"slow_rate": 1.0, "slow_call": 0.25, "reset_growth": 2.0, "reset_max": 90.0, "reset_jitter": 0.5},
+        {"latency_quantile": 0.99, "latency_limit": 0.3, "count_window": 50, "half_open_max_calls": 1},
+    ],
+    ids=["the least", "failure rate", "slow calls", "latency"],
+)
+def test_an_arena_knows_what_its_breakers_go_by(settings: dict[str, Any], arena: str, start: Start) -> None:
+    chosen = {"failure_threshold": 7, "reset_timeout": 12.5, **settings}
+    start().run(
+        "failsoft.integration('alpha', 'external_api', circuit_breaker="
+        f"{chosen!r}, retry_policy={{'max_retries': 0}}).guard(job)"
+    )
+    known = attach(arena)["alpha"].settings
+    assert known == default_config("external_api").with_(circuit_breaker=chosen).circuit_breaker
 
 
 def test_which_arena(arena: str, start: Start) -> None:
@@ -108,7 +197,7 @@ def test_files_that_others_leave_beside_arenas_are_none(arena: str, monkeypatch:
         assert not [name for name in arenas() if "\x1b" in name]
         assert os.geteuid() != 0 or f"{arena}-theirs" not in arenas()
         assert run("arenas").exit_code == 0
-        monkeypatch.setattr("failsoft.cli.chosen.arenas", lambda: ("one", "two\x1b[31m"))
+        monkeypatch.setattr("failsoft.arena.arenas", lambda: ("one", "two\x1b[31m"))
         done = testing.CliRunner().invoke(_command(), ["dashboard"], color=True, env={"FAILSOFT_ARENA": None})
         assert r"which arena? There are one, two\x1b[31m" in done.output
         assert "\x1b" not in done.output
@@ -140,7 +229,7 @@ def test_arenas_lists_and_removes(arena: str, start: Start) -> None:
 
 def test_top_once_is_a_table_without_control_characters(arena: str, start: Start) -> None:
     start().run("g = guard('alpha'); g()")
-    done = run("top", arena, "--once", "--interval", "0.01")
+    done = run("top", "--arena", arena, "--once", "--interval", "0.01")
     assert done.exit_code == 0
     assert done.output.splitlines()[1].split()[:4] == ["alpha", "CLOSED", "100%", "0"]
     assert "\x1b" not in done.output
@@ -148,12 +237,12 @@ def test_top_once_is_a_table_without_control_characters(arena: str, start: Start
 
 @pytest.mark.parametrize("interval", ["nan", "inf", "-1", "0"])
 def test_intervals_that_are_none(interval: str, arena: str, start: Start) -> None:
-    assert run("top", arena, "--json", "--interval", interval).exit_code == 2
+    assert run("top", "--arena", arena, "--json", "--interval", interval).exit_code == 2
 
 
 def test_top_is_no_table_where_there_is_no_terminal(arena: str, start: Start) -> None:
     start()
-    done = run("top", arena)
+    done = run("top", "--arena", arena)
     assert done.exit_code == 2
     assert "--once or --json" in done.output
 
@@ -164,7 +253,7 @@ def test_top_json_is_an_object_a_look_with_rates_and_stopped_processes_do_not_di
     one, other = start(), start()
     for process in (one, other):
         process.run("g = guard('alpha'); g()")
-    command = [str(Path(sys.executable).with_name("failsoft")), "top", arena, "--json", "--interval", "0.1"]
+    command = [str(Path(sys.executable).with_name("failsoft")), "top", "--arena", arena, "--json", "--interval", "0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as top:
         assert top.stdout is not None
         first = json.loads(top.stdout.readline())

@@ -27,6 +27,7 @@ from failsoft.cli.inert import shown
 from failsoft.cli.keyboard import words_of
 from failsoft.cli.rows import rows_of
 from failsoft.cli.samples import Sample, look
+from failsoft.cli.status import lines_of as status_lines
 from failsoft.cli.table import columns_for, duration, number, percent
 from failsoft.cli.top import Watched
 from failsoft.cli.view import View
@@ -154,9 +155,22 @@ def test_hostile_names_of_integrations_and_operations(arena: str, start: Start) 
     assert sum("\\x1b[2J" in line for line in lines) == 2
     assert any(line.startswith("short") for line in lines)
     command = str(Path(sys.executable).with_name("failsoft"))
-    for options in (["top", arena, "--once", "--interval", "0"], ["status", arena]):
+    for options in (["top", "--arena", arena, "--once", "--interval", "0"], ["status", "--arena", arena]):
         done = subprocess.run([command, *options], capture_output=True, env=environment())
         assert all(32 <= byte < 127 or byte == 10 or byte > 0xA0 for byte in done.stdout.replace("…".encode(), b""))
+
+
+@pytest.mark.parametrize("width", [200, 80, 60, 50])
+def test_status_fits_a_narrow_terminal(width: int, arena: str, start: Start) -> None:
+    start().run("g = guard('quotes'); fail(g, 3); h = guard('prices-of-everything'); h()")
+    titles, first, second = (line.plain.rstrip() for line in status_lines(look(Arena(arena)).integrations, width))
+    assert max(map(len, (titles, first, second))) <= width
+    assert titles.startswith("INTEGRATION")
+    assert "STATE" in titles
+    assert first.startswith("prices-of-")
+    assert "OPEN" in second
+    assert second.endswith("consecutive failures")
+    assert ("PROCS" in titles) == (width >= 100)
 
 
 def test_keys_as_terminals_send_them() -> None:
@@ -180,7 +194,9 @@ class Terminal:
         if self.pid == 0:
             command = str(Path(sys.executable).with_name("failsoft"))
             os.execve(
-                command, [command, "top", arena, "--interval", "0.1"], environment(TERM="xterm", COLUMNS="", LINES="")
+                command,
+                [command, "top", "--arena", arena, "--interval", "0.1"],
+                environment(TERM="xterm", COLUMNS="", LINES=""),
             )
         self.resize(24, 120)
         self.seen = ""

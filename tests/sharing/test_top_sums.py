@@ -23,7 +23,9 @@ def top(arena: str) -> dict[str, Any]:
     """One look, without the time that a process takes to begin."""
     from failsoft.cli.commands import failsoft
 
-    done = CliRunner().invoke(failsoft, ["top", arena, "--once", "--json", "--interval", "0"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        failsoft, ["top", "--arena", arena, "--once", "--json", "--interval", "0"], catch_exceptions=False
+    )
     assert done.exit_code == 0
     assert done.output.count("\n") == 1
     found: dict[str, Any] = json.loads(done.output)

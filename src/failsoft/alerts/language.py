@@ -14,6 +14,9 @@ unit, and words are what the measure can be, in capitals or not. There is no ari
 
 A measure may have no value at the moment, as an operation without calls has no error rate. Such a comparison is
 neither true nor false, and so is what depends on it: `and` is false all the same where another part is, and `or` true.
+
+The number of calls is 0 then, and can be asked for: `calls == 0`. Where it says how many it takes to judge by something
+else, as in `error_rate > 5% and calls >= 20`, none at all is no data either: what fired has not recovered by that.
 """
 
 from __future__ import annotations
@@ -102,17 +105,26 @@ class Joined:
 
     def holds(self, observation: object) -> Verdict:
         """By its parts; None where those without a value could change the answer."""
-        unknown = False
+        unknown = too_few = False
         for part in self._parts:
             verdict = part.holds(observation)
             if verdict is self._settles:
-                return verdict
+                if verdict or not _for_want_of_calls(part, observation):
+                    return verdict
+                too_few = True  # which settles it unless what was to be judged by them has no value
             unknown = unknown or verdict is None
-        return None if unknown else not self._settles
+        if unknown:
+            return None
+        return False if too_few else not self._settles
 
     def measures(self) -> tuple[str, ...]:
         """What its parts look at, each once."""
         return tuple(dict.fromkeys(name for part in self._parts for name in part.measures()))
+
+
+def _for_want_of_calls(part: Node, observation: object) -> bool:
+    """Whether a part that is false asks for calls, and there are none."""
+    return part.measures() == ("calls",) and getattr(observation, "calls", None) == 0
 
 
 class Negated:

@@ -36,11 +36,12 @@ class Observation(Record):
     where it has none, `state_changes` of the breaker in the last minute, and `retry_budget`, the share (0 to 1) of its
     retry budget that is left. A key of `guard(key=...)` is an integration of its own here.
 
-    Of the operation: `calls` in the rolling window, their `error_rate` (0 to 1), and latencies in seconds, all None
-    without any. `fallback_share` and `rejected_share` (0 to 1) are how many of the last minute's calls a fallback
-    answered, and how many the gate refused.
+    Of the operation: `calls` in the rolling window, 0 without any; their `error_rate` (0 to 1) and latencies in
+    seconds, which are None then. `fallback_share` and `rejected_share` (0 to 1) are how many of the last minute's calls
+    a fallback answered, and how many the gate refused.
 
-    Of the stream: its `stream_state`, and `stream_age`, seconds since its last item, None before the first.
+    Of the stream: its `stream_state`, and `stream_age`, seconds since its last item or, before the first, since it was
+    made.
     """
 
     integration: str
@@ -122,9 +123,9 @@ class Reader:
 
     def _operation(self, integration: str, name: str, record: Any, now: float) -> dict[str, Any]:
         calls, summed, failures, _slow = record.totals_of(True)
-        numbers: dict[str, Any] = {}
+        numbers: dict[str, Any] = {"calls": calls}
         if calls:
-            numbers["calls"], numbers["error_rate"] = calls, failures / calls
+            numbers["error_rate"] = failures / calls
             numbers["avg"] = summed / 1e9 / calls
             numbers["p50"], numbers["p95"], numbers["p99"] = record.recent.quantiles()
         events = record.events()
@@ -172,4 +173,5 @@ def _streams(members: list[tuple[Any, dict[str, Any]]]) -> Iterator[Observation]
         fields = common.get(id(feed.integration))
         if fields is not None:
             status = feed.status()
-            yield Observation(**fields, operation=feed.operation, stream_state=str(status.state), stream_age=status.age)
+            age = feed.made_ago() if status.age is None else status.age
+            yield Observation(**fields, operation=feed.operation, stream_state=str(status.state), stream_age=age)

@@ -12,7 +12,17 @@ def main() -> None:
     try:
         from failsoft.cli.commands import failsoft
 
-        failsoft()
+        try:
+            failsoft()
+        finally:
+            sys.stdout.flush()  # while there is somebody to tell that it cannot be written
+    except BrokenPipeError:
+        from failsoft.cli.output import let_go
+
+        let_go()
+        sys.exit(1)
+    except OSError as error:
+        sys.exit(f"failsoft: {error.strerror or error}")
     except ModuleNotFoundError as missing:
         library = (missing.name or "").partition(".")[0]
         if library not in _EXTRA:

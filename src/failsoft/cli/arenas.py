@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@click.command()
+@click.command(short_help="List the arenas on this host, or remove one.")
 @click.option("--remove", metavar="NAME", help="Remove this one; refused while a process that shares it is alive.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an arena.")
 def arenas(remove: str | None, as_json: bool) -> None:

@@ -6,11 +6,19 @@ import os
 
 import click
 
+from failsoft.cli.chosen import Observing, arena_option, name_of
 
-@click.command()
-@click.option("--arena", metavar="NAME", help="The arena to look at; the only one there is, if there is one only.")
+
+@click.command(cls=Observing)
+@arena_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8765, show_default=True, help="The port to listen on; 0: any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="The port to listen on; 0: any that is free.",
+)
 @click.option("--controls", is_flag=True, help="Let visitors force, disable, reset and degrade.")
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False), help="A file that holds the token.")
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A name to be visited under; repeatable.")
@@ -34,10 +42,9 @@ def dashboard(
         from failsoft.dashboard.server import NotSafe
     except ImportError as missing:
         raise click.ClickException(f"{missing}; run: pip install 'failsoft[dashboard]'") from missing
-    from failsoft.cli.chosen import only_one
     from failsoft.dashboard.source import NamedArena
 
-    name = arena if arena is not None else os.environ.get("FAILSOFT_ARENA") or only_one()
+    name = name_of(arena)
     try:
         source = NamedArena(name, controls=controls)
     except ValueError as error:

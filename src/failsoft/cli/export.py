@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from failsoft.cli.chosen import Observing, arena_option, chosen, refuse_arena
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 _FILE = click.argument("file", type=click.File("w", encoding="utf-8", lazy=True), default="-")
 
 
-@click.command()
+@click.command(short_help="Write a Grafana dashboard (JSON).")
 @_FILE
 def grafana(file: TextIO) -> None:
     """Write a Grafana dashboard (JSON) to FILE, or to the standard output."""
@@ -21,7 +23,7 @@ def grafana(file: TextIO) -> None:
     file.write(files.dashboard())
 
 
-@click.command()
+@click.command(short_help="Write Prometheus alert rules (YAML).")
 @_FILE
 def rules(file: TextIO) -> None:
     """Write Prometheus alert rules (YAML) to FILE, or to the standard output."""
@@ -30,20 +32,20 @@ def rules(file: TextIO) -> None:
     file.write(files.rules())
 
 
-@click.command()
-@click.argument("arena")
+@click.command(cls=Observing, short_help="Write latencies for the tools of HdrHistogram.")
 @_FILE
+@arena_option
 @click.option("--format", "kind", type=click.Choice(["hlog", "hgrm", "json"]), default="hlog", show_default=True)
 @click.option("--operation", help='One "integration.operation", or an "integration".  [default: all]')
 @click.option("--recent", is_flag=True, help="The rolling window, rather than all since the start.")
-def dump(arena: str, file: TextIO, kind: str, operation: str | None, recent: bool) -> None:
-    """Write the latencies of the processes that share ARENA to FILE, or to the standard output.
+def dump(file: TextIO, arena: str | None, kind: str, operation: str | None, recent: bool) -> None:
+    """Write the latencies of the processes that share an arena to FILE, or to the standard output.
 
     An hlog is for HdrHistogram's log tools, with a tag for each operation; an hgrm, for its plotter, holds only one.
     """
-    from failsoft.cli.chosen import chosen
     from failsoft.export import hdr
 
+    refuse_arena(file.name)
     try:
         hdr.dump(chosen(arena), file, format=kind, operation=operation, recent=recent)
     except ValueError as error:

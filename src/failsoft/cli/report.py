@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import click
 
+from failsoft.cli.chosen import Observing, arena_option, chosen, refuse_arena
 
-@click.command()
+
+@click.command(cls=Observing, short_help="Write a report on an arena: one page of HTML.")
 @click.argument("file", type=click.Path(dir_okay=False), default="failsoft-report.html")
-@click.option("--arena", help="The arena; else the one that FAILSOFT_ARENA names, or the only one there is.")
+@arena_option
 @click.option("--title", help="What stands at the top; the arena's name by default.")
 def report(file: str, arena: str | None, title: str | None) -> None:
     """Write a report on the processes of an arena to FILE, one page of HTML that needs nothing beside it.
 
     A program writes its own by `failsoft.report.write(path)`, or `failsoft.report.at_exit(path)` when it ends.
     """
-    from failsoft.cli.chosen import chosen
     from failsoft.report import write
 
+    refuse_arena(file)
     source = chosen(arena)
     try:
         write(file, source, title=title or f"failsoft report: {source.name}")
     except OSError as error:
-        raise click.ClickException(f"no report on {source.name}: {error}") from error
+        raise click.ClickException(f"{file} cannot be written: {error.strerror or error}") from error
     click.echo(file)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
+
+from failsoft.cli.chosen import NoArena, Observing, arena_option, chosen
+from failsoft.cli.output import let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ class Untold(click.ClickException):
     exit_code = UNKNOWN
 
 
-class Probe(click.Command):
+class Probe(Observing):
     """A command whose every exit code has a meaning: one that is called wrongly cannot tell, and says so."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
@@ -37,11 +41,11 @@ class Probe(click.Command):
 
 
 @click.command(cls=Probe)
-@click.argument("arena", required=False)
+@arena_option
 @click.option("--integration", "name", help="Look at this one alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(arena: str | None, name: str | None, as_json: bool) -> None:
-    """Tell how the breakers in ARENA stand.
+    """Tell how the breakers of an arena stand.
 
     \b
     Ends with
@@ -50,9 +54,8 @@ def status(arena: str | None, name: str | None, as_json: bool) -> None:
       2  some are OPEN or FORCED_OPEN
       3  it cannot be told: there is no such arena or integration
     """
-    from failsoft.cli.chosen import NoArena, chosen
     from failsoft.cli.samples import look, status_as_json
-    from failsoft.cli.table import print_lines
+    from failsoft.cli.table import print_lines, width_of_output
 
     try:
         sample = look(chosen(arena))
@@ -64,12 +67,20 @@ def status(arena: str | None, name: str | None, as_json: bool) -> None:
             raise Untold(_no_such(name, (one.name for one in sample.integrations)))
         sample = type(sample)(sample.arena, sample.at, sample.processes, kept)
     code = verdict(sample.integrations)
-    if as_json:
-        found = [{**status_as_json(one), "processes": len(one.slots)} for one in sample.integrations]
-        alive = sum(one.alive for one in sample.processes)
-        print(json.dumps({"arena": sample.arena, "code": code, "processes": alive, "integrations": found}))
-    else:
-        print_lines(lines_of(sample.integrations))
+    try:
+        if as_json:
+            found = [{**status_as_json(one), "processes": len(one.slots)} for one in sample.integrations]
+            alive = sum(one.alive for one in sample.processes)
+            print(json.dumps({"arena": sample.arena, "code": code, "processes": alive, "integrations": found}))
+        else:
+            print_lines(lines_of(sample.integrations, width_of_output()))
+            if not sample.integrations:
+                print("no integrations")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go()
+    except OSError as error:
+        raise Untold(f"standard output: {error.strerror}") from None
     raise SystemExit(code)
 
 
@@ -84,42 +95,73 @@ def _code(breaker: BreakerStatus) -> int:
     return HEALTHY if breaker.state == "CLOSED" and breaker.capacity >= 1.0 else LIMITED
 
 
-def lines_of(integrations: Iterable[IntegrationSample]) -> list[Text]:
-    """A line of titles, and how each breaker stands and why."""
+_FIRST_TO_GO = ("PROCS", "FAILED", "LEVEL", "FOR", "RETRY IN")
+"""Columns that a narrow terminal does without."""
+
+
+def lines_of(integrations: Iterable[IntegrationSample], width: int | None = None) -> list[Text]:
+    """A line of titles, and how each breaker stands and why. In `width` cells, if all but the names have room there."""
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
     from failsoft.cli.inert import shown
-    from failsoft.cli.table import COLOURS, NAME_LEAST, duration, percent
+    from failsoft.cli.table import COLOURS, NAME_LEAST
 
     known = sorted(integrations, key=lambda one: one.name)
+    rows = [_cells(one) for one in known]
     names = [shown(one.name) for one in known]
-    width = max([NAME_LEAST, *map(cell_len, names)])
-    titles = (
-        f"{'INTEGRATION':<{width}} {'STATE':<12} {'LEVEL':>6} {'FOR':>7} {'FAILED':>7} {'RETRY IN':>8} {'PROCS':>5} WHY"
-    )
-    lines = [Text(titles, style="bold")]
-    for one, name in zip(known, names, strict=True):
-        status = one.status
-        failed = "-" if status.failure_rate is None else percent(status.failure_rate)
-        left = "-" if status.retry_after is None else duration(status.retry_after)
-        line = Text(set_cell_size(name, width) + " ")
-        line.append(f"{status.state:<12}", style=COLOURS.get(str(status.state), ""))
-        line.append(
-            f" {percent(status.capacity):>6} {duration(status.age):>7} {failed:>7} {left:>8} {len(one.slots):>5} "
-            f"{(status.reason or '').replace('_', ' ')}"
-        )
+    wide = max([NAME_LEAST, *map(cell_len, names)])
+    why = max([len("WHY"), *(len(row["WHY"]) for row in rows)])
+    kept = dict(_WIDTHS)
+    for title in _FIRST_TO_GO:
+        needed = sum(cells + 1 for cells in kept.values()) + why
+        if width is None or wide + 1 + needed <= width:
+            break
+        del kept[title]
+    if width is not None:
+        wide = max(min(wide, width - 1 - sum(cells + 1 for cells in kept.values()) - why), NAME_LEAST)
+    first = "INTEGRATION".ljust(wide)
+    lines = [Text(" ".join([first, *_row(kept, {title: title for title in kept}), "WHY"]), style="bold")]
+    for name, row in zip(names, rows, strict=True):
+        line = Text(set_cell_size(name, wide) + " ")
+        state, *others = _row(kept, row)
+        line.append(state, style=COLOURS.get(row["STATE"], ""))
+        line.append(" " + " ".join([*others, row["WHY"]]))
         lines.append(line)
     return lines
 
 
-@click.command()
+_WIDTHS = {"STATE": 12, "LEVEL": 6, "FOR": 7, "FAILED": 7, "RETRY IN": 8, "PROCS": 5}
+
+
+def _row(widths: dict[str, int], cells: dict[str, str]) -> list[str]:
+    """The first stands on the left of its column, as words do."""
+    return [
+        cells[title].ljust(width) if title == "STATE" else cells[title].rjust(width) for title, width in widths.items()
+    ]
+
+
+def _cells(one: IntegrationSample) -> dict[str, str]:
+    from failsoft.cli.table import duration, percent
+
+    status = one.status
+    left = "-" if status.retry_after is None else duration(status.retry_after) if status.retry_after else "now"
+    return {
+        "STATE": str(status.state),
+        "LEVEL": percent(status.capacity),
+        "FOR": duration(status.age),
+        "FAILED": "-" if status.failure_rate is None else percent(status.failure_rate),
+        "RETRY IN": left,
+        "PROCS": str(len(one.slots)),
+        "WHY": (status.reason or "").replace("_", " "),
+    }
+
+
+@click.command(cls=Observing, short_help="Tell why an integration is in the state it is in.")
 @click.argument("name")
-@click.option("--arena", help="The arena; else the one that FAILSOFT_ARENA names, or the only one there is.")
+@arena_option
 def explain(name: str, arena: str | None) -> None:
     """Tell why the integration NAME is in the state it is in, with the last decisions of all processes about it."""
-    from failsoft.cli.chosen import chosen
-
     found = chosen(arena)
     try:
         explanation = found.explain(name)

@@ -14,27 +14,28 @@ import time
 
 import click
 
+from failsoft.cli.chosen import Observing, arena_option, chosen
+from failsoft.cli.output import let_go
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from failsoft.arena import Arena
     from failsoft.cli.samples import Sample
 
 
-@click.command()
-@click.argument("arena", required=False)
+@click.command(cls=Observing)
+@arena_option
 @click.option("--interval", default=1.0, show_default=True, help="Seconds between two looks.")
 @click.option(
     "--once", is_flag=True, help="Print one table and end; rates are over one interval, with --interval 0 none."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a look, each on a line of its own.")
 def top(arena: str | None, interval: float, once: bool, as_json: bool) -> None:
-    """Watch the processes that share ARENA.
+    """Watch the processes that share an arena.
 
-    Without ARENA, the one that FAILSOFT_ARENA names, or the only one there is. It is read from outside: no process
-    that is watched does anything for it, and one that is stopped or killed holds nothing up. Press h for the keys.
+    It is read from outside: no process that is watched does anything for it, and one that is stopped or killed holds
+    nothing up. Press h for the keys.
     """
-    from failsoft.cli.chosen import chosen
-
     least = 0.0 if once else 0.1
     if not math.isfinite(interval) or not least <= interval <= 3600:
         raise click.BadParameter(f"must be from {least:g} to 3600 seconds, got {interval:g}", param_hint="--interval")
@@ -50,8 +51,8 @@ def top(arena: str | None, interval: float, once: bool, as_json: bool) -> None:
             raise click.UsageError("this is no terminal; use --once or --json")
     except KeyboardInterrupt:
         pass
-    except BrokenPipeError:  # whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        let_go()
 
 
 def _once(arena: Arena, interval: float, as_json: bool) -> None:
@@ -89,6 +90,8 @@ def print_table(sample: Sample, before: Sample | None) -> None:
 
     rows = sorted(rows_of(sample, before), key=lambda row: row.name)
     print_lines(lines_of(rows, width=width_of_output()))
+    if not rows:
+        print("no integrations")
 
 
 def watch(arena: Arena, interval: float) -> None:

@@ -75,6 +75,28 @@ cdef class ArenaReader:
         cdef const fs_breaker *breaker = self.breaker(place)
         return read_breaker(breaker), breaker.config.minimum_calls
 
+    def settings(self, size_t place):
+        """What a breaker goes by, named as CircuitBreakerConfig has it; None for a rule that is off."""
+        cdef const fs_breaker_config *c = &self.breaker(place).config
+        cdef bint quantile = c.latency_quantile > 0.0
+        return {
+            "failure_threshold": c.failure_threshold or None,
+            "success_threshold": c.success_threshold,
+            "timeout": <double>c.lease / SECOND,
+            "half_open_max_calls": c.half_open_most,
+            "reset_timeout": <double>c.reset_timeout / SECOND,
+            "failure_rate": c.failure_rate if c.failure_rate <= 1.0 else None,
+            "slow_rate": c.slow_rate if c.slow_rate <= 1.0 else None,
+            "slow_call": None if c.slow == FS_FOREVER else <double>c.slow / SECOND,
+            "latency_quantile": c.latency_quantile if quantile else None,
+            "latency_limit": <double>c.latency_limit / SECOND if quantile else None,
+            "minimum_calls": c.minimum_calls,
+            "count_window": c.last or None,
+            "reset_growth": c.reset_growth,
+            "reset_max": None if c.reset_most == FS_FOREVER else <double>c.reset_most / SECOND,
+            "reset_jitter": c.reset_jitter,
+        }
+
     def capacity(self, size_t place):
         """As Breaker.capacity."""
         return fs_capacity_of(fs_breaker_share(self.breaker(place), fs_now()))

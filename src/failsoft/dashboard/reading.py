@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from .._core import Operation
+    from ..config import CircuitBreakerConfig
     from ..decisions import Explanation
 
     Numbers: TypeAlias = dict[str, Any]
@@ -85,6 +86,12 @@ def window_of(one: Any) -> float:
     """Seconds of the rolling window of an integration, of a registry's or an arena's."""
     window: float = one.window if hasattr(one, "window") else one.config.circuit_breaker.window
     return window
+
+
+def settings_of(one: Any) -> CircuitBreakerConfig | None:
+    """What the breaker of an integration goes by, of a registry's or an arena's."""
+    settings: CircuitBreakerConfig | None = one.config.circuit_breaker if hasattr(one, "config") else one.settings
+    return settings
 
 
 def recently(operations: Iterable[Operation], window: float) -> OperationMetrics:

@@ -25,6 +25,7 @@ from .reading import (
     processes_of,
     recently,
     rounded,
+    settings_of,
     why,
     window_of,
 )
@@ -295,11 +296,11 @@ class Sampler:
     def _detail(self, followed: Followed, one: Any, whole: bool) -> Numbers:
         explanation = one.explain()
         alone = replace(explanation.status, shards=None)  # keys are users' objects, and have cards of their own
-        points = list(followed.points)
+        points, settings = list(followed.points), settings_of(one)
         return {
             "id": followed.id,
             "why": why(replace(explanation, integration=followed.shown, status=alone)),
-            "rules": rules(one.config.circuit_breaker) if hasattr(one, "config") else None,
+            "rules": None if settings is None else rules(settings),
             "last_trip": last_trip(explanation.decisions),
             "decisions": decisions_of(explanation),
             "operations": operations_of(one),

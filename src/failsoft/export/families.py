@@ -1,7 +1,8 @@
 """The metrics that are exported: names, kinds and meanings. Prometheus and OpenTelemetry tell of the same ones.
 
 An operation's numbers are since its start. `OperationMetrics` leaves out what came before a reset; a counter that
-others subtract from must not. Per integration there is what its breaker, its budget and its load control tell.
+others subtract from must not. Per integration there is what its breaker, its budget and its load control tell. Streams
+have an operation too, and numbers of their own.
 """
 
 from __future__ import annotations
@@ -106,4 +107,30 @@ DURATION = Family(
     "failsoft_call_duration_seconds", HISTOGRAM, "How long those attempts took.", BY_OPERATION, unit="seconds"
 )
 
-ALL = (BUILD, INTEGRATION, STATE, *OF_INTEGRATIONS, *OF_OPERATIONS, DURATION)
+_FLOWS = {
+    "items": "Items that came.",
+    "gaps": "Gaps in their sequence.",
+    "missing": "Numbers missing in these gaps.",
+    "duplicates": "Numbers that came again.",
+    "disorder": "Numbers that came late.",
+    "stale": "How often nothing came for stale_after seconds.",
+    "reconnects": "Connections after the first that gave an item.",
+    "dropped": "Items that a full buffer made room with.",
+}
+
+ITEM_AGE = Family(
+    "failsoft_stream_item_age_seconds",
+    GAUGE,
+    "How long ago the last item came, to the one that waits longest; absent before the first.",
+    BY_OPERATION,
+    "seconds",
+)
+STREAMS = Family("failsoft_streams", GAUGE, "Streams that are in this state.", (*BY_OPERATION, "state"))
+
+OF_STREAMS = (
+    *(Family(f"failsoft_stream_{what}", COUNTER, help, BY_OPERATION) for what, help in _FLOWS.items()),
+    ITEM_AGE,
+)
+"""In the order of `Reading.flows`."""
+
+ALL = (BUILD, INTEGRATION, STATE, *OF_INTEGRATIONS, *OF_OPERATIONS, DURATION, STREAMS, *OF_STREAMS)

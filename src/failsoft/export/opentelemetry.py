@@ -17,8 +17,8 @@ from .. import events, registry
 from ..forks import new_lock
 from . import families
 from .families import COUNTER
-from .reading import named, operations, read, shown
-from .text import STATES
+from .reading import STREAM_STATES, named, operations, read, shown
+from .scrapes import STATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 READ_FOR = 0.1
 """Seconds that one look at the source serves: a collection asks instrument by instrument."""
 
-_GROUPS = ("breaker", "bulkhead", "rate_limit", "retry_budget", "throttle")
+_GROUPS = ("breaker", "bulkhead", "rate_limit", "retry_budget", "stream", "throttle")
 
 _UNITS = {"seconds": "s", "ratio": "1", "": "1"}
 
@@ -67,7 +67,9 @@ class _Instruments:
 
     def make(self, meter: Meter) -> None:
         """Have the meter ask from now on."""
-        for family in (families.STATE, *families.OF_INTEGRATIONS, *families.OF_OPERATIONS):
+        for family in (
+            families.STATE, *families.OF_INTEGRATIONS, *families.OF_OPERATIONS, families.STREAMS, *families.OF_STREAMS,
+        ):  # fmt: skip
             make = meter.create_observable_counter if family.kind == COUNTER else meter.create_observable_gauge
             make(_name(family), [self._asks(_asked_for(family))], _UNITS[family.unit], family.help)
         help = "Summed time of the attempts that ended in success or failure."
@@ -119,14 +121,20 @@ class _Observer:
         """Of an integration or operation each."""
         from opentelemetry.metrics import Observation
 
-        by_operation = family in families.OF_OPERATIONS
-        place = (families.OF_OPERATIONS if by_operation else families.OF_INTEGRATIONS).index(family)
-        reading = self._reading()
-        labels = _operations(reading) if by_operation else _integrations(reading)
-        table: list[Any] = reading.numbers if by_operation else reading.standings
+        columns, labels, table = self._table(family)
+        place = columns.index(family)
         for one, line in zip(labels, table, strict=True):
             if line[place] is not None:
                 yield Observation(line[place], one)
+
+    def _table(self, family: Family) -> tuple[tuple[Family, ...], Iterator[dict[str, str]], list[Any]]:
+        """The columns that it is one of, and what they are of."""
+        reading = self._reading()
+        if family in families.OF_STREAMS:
+            return families.OF_STREAMS, _operations(reading.streams), reading.flows
+        if family in families.OF_OPERATIONS:
+            return families.OF_OPERATIONS, _operations(reading.operations), reading.numbers
+        return families.OF_INTEGRATIONS, _integrations(reading), reading.standings
 
     def states(self) -> Iterator[Observation]:
         """1 for the state each breaker is in, 0 for the others."""
@@ -136,12 +144,21 @@ class _Observer:
             for state in STATES:
                 yield Observation(int(state == now), {"failsoft.integration": name, "failsoft.state": str(state)})
 
+    def streams(self) -> Iterator[Observation]:
+        """How many are in each state."""
+        from opentelemetry.metrics import Observation
+
+        reading = self._reading()
+        for one, counts in zip(_operations(reading.streams), reading.stream_states, strict=True):
+            for state, count in zip(STREAM_STATES, counts, strict=True):
+                yield Observation(count, {**one, "failsoft.state": state})
+
     def sums(self) -> Iterator[Observation]:
         """Seconds that attempts have taken together."""
         from opentelemetry.metrics import Observation
 
         reading = self._reading()
-        for one, (_below, _count, summed) in zip(_operations(reading), reading.durations, strict=True):
+        for one, (_below, _count, summed) in zip(_operations(reading.operations), reading.durations, strict=True):
             yield Observation(summed / 1e9, one)
 
     def quantiles(self) -> Iterator[Observation]:
@@ -166,15 +183,16 @@ class _Observer:
 
 def _asked_for(family: Family) -> Callable[[_Observer], Iterator[Observation]]:
     """What the instrument of a family asks an observer."""
-    return _Observer.states if family is families.STATE else lambda observer: observer.numbers(family)
+    special = {id(families.STATE): _Observer.states, id(families.STREAMS): _Observer.streams}
+    return special.get(id(family)) or (lambda observer: observer.numbers(family))
 
 
 def _integrations(reading: Reading) -> Iterator[dict[str, str]]:
     return ({"failsoft.integration": name} for name, _type, _state in reading.integrations)
 
 
-def _operations(reading: Reading) -> Iterator[dict[str, str]]:
-    return ({"failsoft.integration": one, "failsoft.operation": other} for one, other in reading.operations)
+def _operations(names: list[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    return ({"failsoft.integration": one, "failsoft.operation": other} for one, other in names)
 
 
 def _name(family: Family) -> str:

@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import chain, repeat
+from weakref import WeakKeyDictionary
 
 from .. import registry
 from . import families, text
 from .buckets import DEFAULT, Buckets, buckets_of
-from .reading import read
+from .scrapes import Scrapes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
     from .families import Family
-    from .reading import Reading, Source
+    from .reading import Durations, Source
+    from .scrapes import Numbers
 
     Labels: TypeAlias = dict[str, str]
 
@@ -40,8 +42,22 @@ def render(source: Source | None = None, *, openmetrics: bool = False, buckets: 
     `buckets` are the bounds of the latency histograms in seconds, at most 64. The content type is `CLASSIC`, or
     `OPENMETRICS` where that is asked for.
     """
-    ladder = buckets_of(buckets)
-    return text.write(read(_source(source), ladder.bounds_ns), ladder, openmetrics=openmetrics)
+    found = _source(source)
+    return _writer(found, buckets_of(buckets)).page(found, openmetrics=openmetrics)
+
+
+_writers: WeakKeyDictionary[Source, text.Writer] = WeakKeyDictionary()
+
+
+def _writer(source: Source, buckets: Buckets) -> text.Writer:
+    """The one that wrote the last page of this source, if that had the same bounds."""
+    try:
+        known = _writers.get(source)
+        if known is None or known.buckets != buckets:
+            known = _writers[source] = text.Writer(buckets)
+    except TypeError:  # a source of somebody's own, which cannot be referred to weakly
+        return text.Writer(buckets)
+    return known
 
 
 def respond(
@@ -79,13 +95,18 @@ def collector(source: Source | None = None, *, buckets: Iterable[float] = DEFAUL
     return SourceCollector(source, buckets_of(buckets))
 
 
-class SourceCollector:
+class SourceCollector(Scrapes):
     """What `collector` gives. prometheus-client asks it for nothing but `collect` and `describe`."""
 
     def __init__(self, source: Source | None, buckets: Buckets) -> None:
+        from prometheus_client.samples import Sample
+
+        super().__init__(buckets)
         self._given = source
-        self._buckets = buckets
-        self._bounds: dict[tuple[str, str], list[Labels]] = {}  # of the last scrape: making them is a third of one
+        name = families.DURATION.name
+        self._titles = (*repeat(f"{name}_bucket", len(buckets.le)), f"{name}_count", f"{name}_sum")
+        self._made = repeat(Sample)
+        self._absent = (repeat(None),) * (len(Sample._fields) - 3)  # timestamp, exemplar and what later versions add
 
     def describe(self) -> Iterator[Metric]:
         """The metrics without their samples, so that to register twice what would collide is an error."""
@@ -93,56 +114,30 @@ class SourceCollector:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of the source, now."""
-        reading = read(_source(self._given), self._buckets.bounds_ns)
-        yield _one(families.BUILD, [{"version": text.version()}], (1,))
-        types = [{"integration": name, "type": type} for name, type, _ in reading.integrations]
-        yield _one(families.INTEGRATION, types, [1] * len(types))
-        states = [{"integration": name, "state": state} for name, _, _ in reading.integrations for state in text.STATES]
-        yield _one(families.STATE, states, text.one_hot(reading))
-        # One dict for all samples of an integration or operation: who writes them down only reads it.
-        integrations = [{"integration": name} for name, _, _ in reading.integrations]
-        yield from _columns(families.OF_INTEGRATIONS, integrations, reading.standings)
-        operations = [{"integration": one, "operation": other} for one, other in reading.operations]
-        yield from _columns(families.OF_OPERATIONS, operations, reading.numbers)
-        yield self._histogram(reading, operations)
+        for family, parts in self.scraped(_source(self._given)):
+            metric = _metric(family)
+            metric.samples = [*chain.from_iterable(parts)]  # a list of its own: who asks may do with it as he likes
+            yield metric
 
-    def _histogram(self, reading: Reading, operations: Sequence[Labels]) -> Metric:
-        metric, name = _metric(families.DURATION), families.DURATION.name
-        bucket, samples = f"{name}_bucket", metric.samples
-        before, now = self._bounds, {}
-        for names, labels, (below, count, summed) in zip(
-            reading.operations, operations, reading.durations, strict=True
-        ):
-            bounds = now[names] = before.get(names) or [{**labels, "le": le} for le in self._buckets.le]
-            samples += _samples(bucket, bounds, (*below, count))
-            metric.add_sample(f"{name}_count", labels, count)
-            metric.add_sample(f"{name}_sum", labels, summed / 1e9)
-        self._bounds = now
-        return metric
+    def label(self, names: tuple[str, ...], values: tuple[str, ...]) -> Labels:
+        """One dict for all samples of an integration or operation: who writes them down only reads it."""
+        return dict(zip(names, values, strict=True))
 
+    def column(self, family: Family, labels: list[Labels], values: Numbers) -> list[Sample]:
+        return self._samples(repeat(family.sample), labels, values)
 
-def _columns(
-    columns: Iterable[Family], labels: Sequence[Labels], table: Sequence[tuple[float | None, ...]]
-) -> Iterator[Metric]:
-    for family, column in zip(columns, zip(*table, strict=True), strict=False):  # none at all where there are no lines
-        if None not in column:
-            yield _one(family, labels, column)
-        elif numbered := [(one, number) for one, number in zip(labels, column, strict=True) if number is not None]:
-            yield _one(family, *zip(*numbered, strict=True))
+    def histogram(self, labels: Labels, durations: Durations, before: list[Sample] | None) -> list[Sample]:
+        below, count, summed = durations
+        each: Iterable[Labels]
+        if before is None:
+            each = [*({**labels, "le": le} for le in self.buckets.le), labels, labels]
+        else:  # making them is a third of a scrape
+            each = (sample.labels for sample in before)
+        return self._samples(self._titles, each, (*below, count, count, summed / 1e9))
 
-
-def _one(family: Family, labels: Sequence[Labels], values: Sequence[Any]) -> Metric:
-    metric = _metric(family)
-    metric.samples = list(_samples(family.sample, labels, values))
-    return metric
-
-
-def _samples(name: str, labels: Sequence[Labels], values: Sequence[Any]) -> Iterator[Sample]:
-    """By the constructor of tuples, not of Sample: there are forty thousand for a thousand operations."""
-    from prometheus_client.samples import Sample
-
-    absent = (repeat(None),) * (len(Sample._fields) - 3)  # timestamp, exemplar and what later versions add
-    return map(tuple.__new__, repeat(Sample), zip(repeat(name), labels, values, *absent))
+    def _samples(self, names: Iterable[str], labels: Iterable[Labels], values: Sequence[Any]) -> list[Sample]:
+        """By the constructor of tuples, not of Sample: there are forty thousand for a thousand operations."""
+        return [*map(tuple.__new__, self._made, zip(names, labels, values, *self._absent, strict=False))]
 
 
 def _metric(family: Family) -> Metric:

@@ -6,20 +6,26 @@ one would see. What a counter shows is what the core has counted since the start
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
-    from .._core import Operation
+    from .._core import Budget, Operation
     from ..arena import Arena, SharedIntegration
-    from ..breakers import BreakerStatus
-    from ..config import CircuitState
+    from ..breakers import CircuitBreaker
     from ..integrations import Integration
     from ..registry import Registry
+    from ..streams.tally import Tally
 
     Source: TypeAlias = Registry | Arena
     Member: TypeAlias = Integration | SharedIntegration
+    Durations: TypeAlias = tuple[tuple[int, ...], int, int]
+
+STREAM_STATES = ("connecting", "live", "stale", "waiting", "closed")
+"""Those of `StreamState`, which is not imported before there is a stream."""
 
 NAME_MOST = 256
 """Characters of a name that are shown. A longer one ends in a checksum of all of it."""
@@ -30,41 +36,78 @@ class Reading:
 
     `integrations` are name, type and state of each. With them go, in the same order, `standings`: the numbers of
     families.OF_INTEGRATIONS, None where there is none. `operations` are pairs of names; with them go `numbers` (of
-    families.OF_OPERATIONS) and `durations` (counts below each bound, count, sum in ns).
+    families.OF_OPERATIONS) and `durations` (counts below each bound, count, sum in ns). `by_record` has the durations
+    once more, for the next look. `streams` are pairs of names as well, with `flows` (of families.OF_STREAMS) and
+    `stream_states`: how many are in each of STREAM_STATES.
     """
 
-    __slots__ = ("durations", "integrations", "numbers", "operations", "standings")
+    __slots__ = (
+        "by_record", "durations", "flows", "integrations", "numbers", "operations", "standings", "stream_states",
+        "streams",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.integrations: list[tuple[str, str, CircuitState]] = []
+        self.by_record: dict[Operation, Durations] = {}
+        self.integrations: list[tuple[str, str, str]] = []
         self.standings: list[tuple[float | None, ...]] = []
         self.operations: list[tuple[str, str]] = []
         self.numbers: list[tuple[int, ...]] = []
-        self.durations: list[tuple[tuple[int, ...], int, int]] = []
+        self.durations: list[Durations] = []
+        self.streams: list[tuple[str, str]] = []
+        self.flows: list[tuple[float | None, ...]] = []
+        self.stream_states: list[tuple[int, ...]] = []
 
 
-def read(source: Source, bounds_ns: Sequence[int]) -> Reading:
-    """Look at a source. `bounds_ns` cut its histograms."""
-    reading = Reading()
+def read(source: Source, bounds_ns: Sequence[int], before: Reading | None = None) -> Reading:
+    """Look at a source. `bounds_ns` cut its histograms; `before` is the last look with the same ones, if there is one:
+    the histogram of an operation that nobody has called since is as it was."""
+    reading, known = Reading(), before.by_record if before is not None else {}
+    streaming = _streaming()
     for integration, name in named(source):
         try:
-            _look(reading, integration, name, bounds_ns)
+            _look(reading, integration, name, bounds_ns, known)
         except KeyError:  # it has gone from the arena since
             continue
+        if integration in streaming:
+            _streams(reading, name, streaming[integration])
     return reading
 
 
-def _look(reading: Reading, integration: Member, name: str, bounds_ns: Sequence[int]) -> None:
+def _streaming() -> dict[Any, dict[str, Tally]]:
+    """What the streams of this process have come to, by integration and operation."""
+    feeds = sys.modules.get("failsoft.streams.feeds")  # not there: nobody has made a stream
+    if feeds is None:
+        return {}
+    from ..streams.tally import tallies
+
+    return tallies(feeds.alive())
+
+
+def _streams(reading: Reading, name: str, tallies: dict[str, Tally]) -> None:
+    taken: set[str] = set()
+    for operation, tally in tallies.items():
+        reading.streams.append((name, _own(operation, taken)))
+        reading.flows.append((*tally.counts, tally.age))
+        reading.stream_states.append(tally.states)
+
+
+def _look(
+    reading: Reading, integration: Member, name: str, bounds_ns: Sequence[int], known: dict[Operation, Durations]
+) -> None:
     """All of an integration, or nothing."""
-    status = integration.status()
-    standing = (*_breaker(status), int(integration.passes_through), *_budget(integration), *_load(integration))
+    state, breaker = _breaker(integration)
+    standing = (*breaker, int(integration.passes_through), *_budget(integration), *_load(integration))
     names, numbers, durations = [], [], []
     for operation, record in operations(integration):
-        calls, _sum, failures, slow = record.totals_of(False)
+        calls, summed, failures, slow = record.totals_of(False)
         names.append((name, operation))
         numbers.append((calls, failures, slow, *record.events()))
-        durations.append(record.counts_below(bounds_ns))
-    reading.integrations.append((name, str(integration.type or "unknown"), status.state))
+        lasted = known.get(record)
+        if lasted is None or lasted[1] != calls or lasted[2] != summed:
+            lasted = record.counts_below(bounds_ns)
+        reading.by_record[record] = lasted
+        durations.append(lasted)
+    reading.integrations.append((name, str(integration.type or "unknown"), state))
     reading.standings.append(standing)
     reading.operations += names
     reading.numbers += numbers
@@ -107,19 +150,35 @@ def _own(name: str, taken: set[str]) -> str:
     return own
 
 
-def _breaker(status: BreakerStatus) -> tuple[float | None, ...]:
-    return (
-        status.generation - 1, status.failures, status.failure_rate, status.sample_size, status.probes, status.age,
-        status.retry_after, status.capacity,
-    )  # fmt: skip
+def _breaker(integration: Member) -> tuple[str, tuple[float | None, ...]]:
+    """Its state and numbers. Keys are looked at for themselves, and a `BreakerStatus` takes longer than the rest."""
+    breaker: CircuitBreaker | None = getattr(integration, "breaker", None)
+    if breaker is None:
+        now = integration.status()
+        return str(now.state), (
+            now.generation - 1, now.failures, now.failure_rate, now.sample_size, now.probes, now.age, now.retry_after,
+            now.capacity,
+        )  # fmt: skip
+    state, _why, generation, failures, probes, (calls, failed, _slow), retry_after, age, capacity = breaker.read()
+    rate = breaker.rate(calls, failed)
+    return state, (generation - 1, failures, rate, calls, probes, age, retry_after, capacity)
 
 
 def _budget(integration: Member) -> tuple[float | None, ...]:
     # Keys share the budget of their integration, and it would be counted once for each.
-    budget = integration.budget() if integration.family == integration.name else None
+    if integration.family != integration.name:
+        return _NO_BUDGET
+    breaker: CircuitBreaker | None = getattr(integration, "breaker", None)
+    if breaker is not None:
+        own: Budget | None = integration.retry_budget  # type: ignore[union-attr]  # of this process, as breakers are
+        return own.read(breaker) if own is not None else _NO_BUDGET
+    budget = integration.budget()
     if budget is None:
-        return (None,) * 5
+        return _NO_BUDGET
     return budget.balance, budget.full, budget.retries, budget.hedges, budget.refused
+
+
+_NO_BUDGET = (None,) * 5
 
 
 def _load(integration: Member) -> tuple[float | None, ...]:

@@ -6,115 +6,58 @@ for all bounds of a histogram takes the counts, and only then the labels, in whi
 
 from __future__ import annotations
 
-import functools
-
-from ..config import CircuitState
 from . import families
 from .families import COUNTER, INFO
+from .scrapes import Scrapes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from .buckets import Buckets
     from .families import Family
-    from .reading import Reading
-
-STATES = tuple(CircuitState)
+    from .reading import Durations, Source
+    from .scrapes import Numbers
 
 _HERE = "\0"
 """Where the labels go in a template: no number is written with it."""
 
 
-def write(reading: Reading, buckets: Buckets, *, openmetrics: bool) -> bytes:
-    """The whole page."""
-    page = _Page(openmetrics)
-    integrations = [_labels(families.BY_INTEGRATION, (name,)) for name, _, _ in reading.integrations]
-    page.column(families.BUILD, [f'version="{version()}"'], (1,))
-    types = [
-        f'{one},type="{_escaped(type)}"' for one, (_, type, _) in zip(integrations, reading.integrations, strict=True)
-    ]
-    page.column(families.INTEGRATION, types, [1] * len(types))
-    states = [f'{one},state="{state}"' for one in integrations for state in STATES]
-    page.column(families.STATE, states, one_hot(reading))
-    page.columns(families.OF_INTEGRATIONS, integrations, reading.standings)
-    operations = [_labels(families.BY_OPERATION, names) for names in reading.operations]
-    page.columns(families.OF_OPERATIONS, operations, reading.numbers)
-    page.histogram(families.DURATION, operations, reading.durations, buckets)
-    return page.ended()
+class Writer(Scrapes):
+    """Writes the pages of one source, in UTF-8. What has not changed since the last page is kept as bytes."""
 
+    def __init__(self, buckets: Buckets) -> None:
+        super().__init__(buckets)
+        self._template = _histogram(families.DURATION.name, buckets)
 
-class _Page:
-    """Lines in UTF-8, encoded part by part: a page takes megabytes, and would else take them twice."""
+    def page(self, source: Source, *, openmetrics: bool) -> bytes:
+        """The whole page."""
+        parts = []
+        for family, lines in self.scraped(source):
+            parts.append(_head(family, openmetrics))
+            parts += lines
+        if openmetrics:
+            parts.append(b"# EOF\n")
+        return b"".join(parts)
 
-    def __init__(self, openmetrics: bool) -> None:
-        self._openmetrics = openmetrics
-        self._parts: list[bytes] = []
+    def label(self, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+        return ",".join([f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)])
 
-    def columns(
-        self, columns: Iterable[Family], labels: Sequence[str], table: Sequence[tuple[float | None, ...]]
-    ) -> None:
-        """Families that share their labels, a line of the table each."""
-        for family, column in zip(columns, zip(*table, strict=True), strict=False):  # none where there are no lines
-            self.column(family, labels, column)
-
-    def column(self, family: Family, labels: Sequence[str], values: Iterable[float | None]) -> None:
-        """One family; None is no number."""
+    def column(self, family: Family, labels: list[str], values: Numbers) -> bytes:
         sample = family.sample
-        lines = [f"{sample}{{{one}}} {value}\n" for one, value in zip(labels, values, strict=True) if value is not None]
-        if lines:
-            self._parts.append((_head(family, self._openmetrics) + "".join(lines)).encode())
+        lines = [f"{sample}{{{one}}} {value}\n" for one, value in zip(labels, values, strict=True)]
+        return "".join(lines).encode()
 
-    def histogram(
-        self,
-        family: Family,
-        labels: Sequence[str],
-        durations: Sequence[tuple[tuple[int, ...], int, int]],
-        buckets: Buckets,
-    ) -> None:
-        """One with its bounds, counts and sums."""
-        template = _histogram(family.name, buckets)
-        if labels:
-            self._parts.append(_head(family, self._openmetrics).encode())
-            self._parts += [
-                (template % (*below, count, count, summed / 1e9)).replace(_HERE, one).encode()
-                for one, (below, count, summed) in zip(labels, durations, strict=True)
-            ]
-
-    def ended(self) -> bytes:
-        """All of it."""
-        if self._openmetrics:
-            self._parts.append(b"# EOF\n")
-        return b"".join(self._parts)
+    def histogram(self, labels: str, durations: Durations, before: bytes | None) -> bytes:
+        below, count, summed = durations
+        return (self._template % (*below, count, count, summed / 1e9)).replace(_HERE, labels).encode()
 
 
-def one_hot(reading: Reading) -> list[int]:
-    """For each integration 1 for the state it is in, of all STATES."""
-    return [int(state == now) for _, _, now in reading.integrations for state in STATES]
-
-
-@functools.cache
-def version() -> str:
-    """Of failsoft, "unknown" where it is not installed but copied."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("failsoft")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _head(family: Family, openmetrics: bool) -> str:
+def _head(family: Family, openmetrics: bool) -> bytes:
     if openmetrics:
         unit = f"# UNIT {family.name} {family.unit}\n" if family.unit else ""
-        return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n{unit}"
+        return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n{unit}".encode()
     kind = "gauge" if family.kind == INFO else family.kind
     name = family.sample if family.kind in (COUNTER, INFO) else family.name
-    return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n"
-
-
-def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    return ",".join([f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)])
+    return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n".encode()
 
 
 def _escaped(value: str) -> str:

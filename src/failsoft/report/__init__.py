@@ -37,9 +37,17 @@ def html(source: Any = None, *, title: str = TITLE, alerts: Alerts | None = None
 def write(
     path: str | os.PathLike[str], source: Any = None, *, title: str = TITLE, alerts: Alerts | None = None
 ) -> None:
-    """Write the page to a file, whole or not at all. `OSError` where that cannot be done."""
+    """Write the page to a file, whole or not at all. `OSError` where that cannot be done.
+
+    A link is followed. What is no file, a pipe or /dev/stdout say, is written to as it is.
+    """
     text = html(source, title=title, alerts=alerts).encode("utf-8", "backslashreplace")
-    target = os.fspath(path)
+    target = os.fsdecode(path)
+    if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
+        with open(target, "wb") as file:
+            file.write(text)
+        return
+    target = os.path.realpath(target)  # or a file would take the place of the link
     unfinished = f"{target}.{os.getpid()}.part"
     try:
         with open(unfinished, "wb") as file:

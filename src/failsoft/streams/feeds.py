@@ -12,6 +12,7 @@ from ..checks import at_least_one, duration
 from ..config import FallbackType
 from ..fallbacks import Aged, Fallback
 from ..recorder import DISORDER, GAP, STALE, STREAM
+from . import tally
 from .records import StreamMetrics
 
 TYPE_CHECKING = False
@@ -37,6 +38,8 @@ def alive() -> tuple[Feed, ...]:
 class Feed(Flow):
     """Items that come one after another, counted."""
 
+    _serial = 0  # before there is anything to count
+
     def __init__(
         self,
         integration: Integration,
@@ -61,7 +64,13 @@ class Feed(Flow):
         self._made = now_ns()
         self._reconnects = 0
         self._dropped = 0
+        tally.settle(tally.NOTES_MOST)
+        self._serial = next(tally.serials)
         _alive.add(self)
+
+    def __del__(self) -> None:
+        if self._serial:
+            tally.leave(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.integration.name}.{self.operation} {self.status().state}>"
@@ -70,13 +79,17 @@ class Feed(Flow):
         """What it is doing now."""
         raise NotImplementedError
 
+    def made_ago(self) -> float:
+        """Seconds since it was made."""
+        return (now_ns() - self._made) / 1e9
+
     def metrics(self) -> StreamMetrics:
         """What has come so far."""
         items, gaps, missing, duplicates, disorder, stale = self._counts()
         lately = self.intervals.recent
         count = lately.count
         p50, p95, p99 = lately.quantiles(QUANTILES) if count else (0.0, 0.0, 0.0)
-        span = min(self.intervals.window, (now_ns() - self._made) / 1e9)
+        span = min(self.intervals.window, self.made_ago())
         return StreamMetrics(
             items,
             count / span if span > 0 else 0.0,
