@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .simulated import SimulatedPrice
     from .streams import Stream, StreamMetrics, StreamPosition, StreamState, StreamStatus
     from .streams.watched import Watch
+    from .version import __version__ as __version__
     from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
 
 _LATER = {
@@ -111,6 +112,7 @@ _LATER = {
     "simulated": ("SimulatedPrice",),
     "streams": ("Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamStatus"),
     "streams.watched": ("Watch",),
+    "version": ("__version__",),
     "wire": ("extract_deadline", "grpc_timeout", "inject_deadline", "parse_grpc_timeout"),
 }  # fmt: skip
 """Rooms that few programs need, and the names that are in them: imported when one is first asked for."""

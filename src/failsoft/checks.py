@@ -5,7 +5,9 @@ A wrong type is a `TypeError`, a wrong value a `ValueError`, and both name the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+
+from .records import Record, field_names
 
 TYPE_CHECKING = False  # spares the import of `typing`; type checkers know the name
 if TYPE_CHECKING:
@@ -91,12 +93,23 @@ def nearest(name: object, valid: list[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def refuse_unknown(names: Iterable[object], valid: list[str], room: str, error: type[Exception]) -> None:
-    """Raise `error` for the first name that is not valid, with the nearest that is. `room` goes before it."""
+def refuse_unknown(
+    names: Iterable[object],
+    valid: list[str],
+    room: str,
+    error: type[Exception],
+    parts: Mapping[str, type[Record]] | None = None,
+) -> None:
+    """Raise `error` for the first name that is not valid, with the nearest that is, or with the part that has it.
+
+    `room` goes before the name. `parts` are the valid names that stand for records.
+    """
     for name in names:
         if name not in valid:
-            hint = nearest(name, valid) or f"; it must be one of {', '.join(valid)}"
-            raise error(f"{room}{name} is not a setting{hint}")
+            hint = nearest(name, valid)
+            if not hint and (owners := [part for part, kind in (parts or {}).items() if name in field_names(kind)]):
+                hint = f"; it is one of {' and of '.join(owners)}"
+            raise error(f"{room}{name} is not a setting{hint or '; it must be one of ' + ', '.join(valid)}")
 
 
 def settle(config: object, room: str, **checks: Check) -> None:

@@ -103,7 +103,7 @@ class IntegrationConfig(Record):
 
         An unknown name is a `TypeError` that offers the nearest valid one.
         """
-        refuse_unknown(changes, _names(IntegrationConfig), "", TypeError)
+        refuse_unknown(changes, _names(IntegrationConfig), "", TypeError, PARTS)
         for room, kind in PARTS.items():
             change = changes.get(room)
             if isinstance(change, Mapping):

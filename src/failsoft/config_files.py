@@ -123,7 +123,7 @@ def _tables(at: str, own: object) -> dict[str, tuple[str, object]]:
 
 def _read_table(place: str, value: object) -> Settings:
     table = _table(place, value)
-    refuse_unknown(table, list(field_names(IntegrationConfig)), f"{place}.", ValueError)
+    refuse_unknown(table, list(field_names(IntegrationConfig)), f"{place}.", ValueError, PARTS)
     if "type" not in table:
         raise ValueError(f"{place}.type is missing; it must be one of {', '.join(IntegrationType)}")
     settings: Settings = {}

@@ -294,7 +294,7 @@ class ChaosConfig(Record):
             raise ValueError(f"chaos.latency_most must be at least latency ({self.latency}), got {self.latency_most}")
 
 
-PARTS: dict[str, type] = {
+PARTS: dict[str, type[Record]] = {
     "timeouts": Timeouts,
     "retry_policy": RetryPolicy,
     "circuit_breaker": CircuitBreakerConfig,

@@ -240,6 +240,7 @@ class TestRefused:
             ("[integrations.'a.b']", r"integrations\.'a\.b'\.type is missing"),
             ("[integrations.a.b]\ntype = 'cache'", "integrations.a.b is not a setting"),
             (one("kind", "1"), "integrations.db.kind is not a setting; it must be one of type, timeouts"),
+            (one("jitter", "1"), r"integrations\.db\.jitter is not a setting; it is one of retry_policy$"),
             (one("timeout", "1"), r"integrations\.db\.timeout is not a setting; did you mean 'timeouts'\?"),
             (
                 one("circuit_breaker.reset_timout", "1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -12,7 +13,7 @@ import failsoft
 LATER = (
     "alerts", "arena", "attempts", "batches", "budgets", "chaos_plans", "config_files", "config_values",
     "config_variables", "decisions", "dedupe", "enforcement", "export", "fallback_sets", "fleets", "handlers", "health",
-    "hedges", "memory", "portable", "queues", "report", "sharing", "simulated", "streams", "testing", "wire",
+    "hedges", "memory", "portable", "queues", "report", "sharing", "simulated", "streams", "testing", "version", "wire",
 )  # fmt: skip
 
 
@@ -34,6 +35,10 @@ def test_every_name_is_there_and_listed() -> None:
         "print(len(listed) == len(set(listed)), len(failsoft.__all__) == len(set(failsoft.__all__)))"
     )
     assert run(code).split() == ["True", "True"]
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert failsoft.__version__ == metadata.version("failsoft")
 
 
 @pytest.mark.parametrize("room", ["alerts", "export", "health", "report", "streams", "wire", "fallback_sets"])

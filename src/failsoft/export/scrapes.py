@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import chain
 
 from ..config import CircuitState
+from ..version import __version__
 from . import families
 from .reading import STREAM_STATES, read
 
@@ -119,18 +120,8 @@ def one_hot(reading: Reading) -> tuple[int, ...]:
     return tuple(chain.from_iterable(_ONE_HOT[now] for _, _, now in reading.integrations))
 
 
-def version() -> str:
-    """Of failsoft, "unknown" where it is not installed but copied."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("failsoft")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _build(_: Names) -> list[tuple[str, ...]]:
-    return [(version(),)]
+    return [(__version__,)]
 
 
 def _integrations(types: Names) -> list[tuple[str, ...]]:
