@@ -109,8 +109,8 @@ ROOMY = {"rate": 1e9, "burst": 2**31 - 1}
 
 
 def controlled(**options: Any) -> Callable[[], Any]:
-    """A guard behind load control that never refuses."""
-    integration = Registry().integration("database", IntegrationType.DATABASE, **options)
+    """A guard behind load control that never refuses; without a retry budget unless one is given."""
+    integration = Registry().integration("database", IntegrationType.DATABASE, **{"retry_budget": None, **options})
     return lambda: integration.guard(identity, operation="operation")
 
 
@@ -119,12 +119,15 @@ LOAD = (
     Subject("guard, rate limit", CALL, calling(controlled(rate_limit=ROOMY))),
     Subject("guard, bulkhead", CALL, calling(controlled(bulkhead={"max_concurrent": 1000}))),
     Subject("guard, throttle", CALL, calling(controlled(throttle={}))),
+    Subject("guard, retry budget", CALL, calling(controlled(retry_budget={}))),
     Subject(
-        "guard, rate limit, bulkhead and throttle",
+        "guard, all four",
         CALL,
-        calling(controlled(rate_limit=ROOMY, bulkhead={"max_concurrent": 1000}, throttle={})),
+        calling(controlled(rate_limit=ROOMY, bulkhead={"max_concurrent": 1000}, throttle={}, retry_budget={})),
     ),
 )
+ARMED_COST = Target(cap=8.0)
+"""Nanoseconds that each of them may add to a call that it lets pass."""
 BATCH = (
     Subject("loop over 1000 items", "for _ in r:\n    g()", lambda: {"g": nothing, "r": range(1000)}),
     Subject(
@@ -179,7 +182,10 @@ GROUPS = (
     Contest(
         "load control",
         LOAD,
-        tuple(Row(subject.name, LOAD[0].name) for subject in LOAD[1:]),
+        (
+            *(Row(subject.name, LOAD[0].name) for subject in LOAD[1:]),
+            *(Row(subject.name, unit="ns", more_than=LOAD[0].name, target=ARMED_COST) for subject in LOAD[1:-1]),
+        ),
     ),
     Contest("batches", BATCH, tuple(Row(subject.name, BATCH[0].name) for subject in BATCH[1:])),
     Contest(

@@ -19,6 +19,10 @@
 
 typedef enum { NEW = 0, RUNNING, RECOVERING, DONE, QUEUED } stage;
 
+/* Whose turn is it? RESUMABLE says at one look all that its next send has to know: it has been suspended before, is to go
+ * on as it is, and nobody need count how deep. The others are looked at more closely. */
+typedef enum { IDLE = 0, BUSY, RESUMABLE } turn;
+
 #define STASH 4 /* arguments kept inline; more go into a tuple */
 
 typedef struct {
@@ -46,7 +50,7 @@ typedef struct {
     bool tracked;
     bool suspended;            /* at least once */
     bool nested;               /* inner is one of us: C calls C, and nobody else counts how deep */
-    bool running;
+    uint8_t turn;
     bool has_arguments;
 } fs_awaitable;
 
@@ -256,14 +260,14 @@ static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
 /* Keep a value for a fallback to serve. The arguments are still here: there is one. */
 static void remember(fs_awaitable *a, PyObject *value, fs_ticks stamp) {
     if (!a->has_arguments) return;
-    a->running = true; /* making and comparing keys is users' code, which may have us at hand */
+    a->turn = BUSY; /* making and comparing keys is users' code, which may have us at hand */
     Py_ssize_t named = a->names ? PyTuple_GET_SIZE(a->names) : 0;
     if (a->packed)
         fs_guard_remember(a->guard, ((PyTupleObject *)a->packed)->ob_item,
                           (size_t)(PyTuple_GET_SIZE(a->packed) - named), a->names, value, stamp);
     else
         fs_guard_remember(a->guard, a->stash, a->positional, a->names, value, stamp);
-    a->running = false;
+    a->turn = IDLE;
 }
 
 /* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
@@ -276,9 +280,9 @@ static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, 
             Py_DECREF(value);
             return done(a, NULL, result);
         }
-        a->running = true; /* so is judging */
+        a->turn = BUSY; /* so is judging */
         bool judged = fs_guard_judge(a->guard, a->mode, value, a->permit, took, arguments, &answer);
-        a->running = false;
+        a->turn = IDLE;
         Py_DECREF(arguments);
         if (judged) {
             Py_DECREF(value);
@@ -357,21 +361,38 @@ static PySendResult unbounded(fs_awaitable *a, PyObject **result) {
     return done(a, NULL, result);
 }
 
-static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
-    if (FS_UNLIKELY(a->nested) && Py_EnterRecursiveCall(" while awaiting a guarded call")) return raised(a, result);
-    a->running = true;
+/* Let the inner coroutine run to where it is suspended next, or to its end. It is BUSY still: whoever calls says what is
+ * next. */
+static inline PySendResult step(fs_awaitable *a, PyObject *arg, PyObject **result) {
+    a->turn = BUSY;
     fs_ticks outer = fs_frame_push(a->deadline);
     PySendResult status = a->send(a->inner, arg, result);
     fs_frame_deadline = outer;
-    a->running = false;
-    if (FS_UNLIKELY(a->nested)) Py_LeaveRecursiveCall();
+    return status;
+}
+
+static inline PySendResult ended(fs_awaitable *a, PySendResult status, PyObject **result) {
+    a->turn = IDLE;
     if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
-    if (status == PYGEN_ERROR) {
-        bool ours = FS_UNLIKELY(a->stage == QUEUED) && PyErr_ExceptionMatches(PyExc_Exception);
-        return ours ? not_waited(a, result) : raised(a, result);
-    }
-    if (FS_LIKELY(a->suspended) || first_suspension(a, *result)) return PYGEN_NEXT;
-    return unbounded(a, result);
+    bool ours = FS_UNLIKELY(a->stage == QUEUED) && PyErr_ExceptionMatches(PyExc_Exception);
+    return ours ? not_waited(a, result) : raised(a, result);
+}
+
+static PySendResult drive(fs_awaitable *a, PyObject *arg, PyObject **result) {
+    if (FS_UNLIKELY(a->nested) && Py_EnterRecursiveCall(" while awaiting a guarded call")) return raised(a, result);
+    PySendResult status = step(a, arg, result);
+    if (FS_UNLIKELY(a->nested)) Py_LeaveRecursiveCall();
+    if (status != PYGEN_NEXT) return ended(a, status, result);
+    a->turn = a->nested ? IDLE : RESUMABLE;
+    return FS_LIKELY(a->suspended) || first_suspension(a, *result) ? PYGEN_NEXT : unbounded(a, result);
+}
+
+/* The same where it is RESUMABLE. */
+static inline PySendResult resume(fs_awaitable *a, PyObject *arg, PyObject **result) {
+    PySendResult status = step(a, arg, result);
+    if (FS_UNLIKELY(status != PYGEN_NEXT)) return ended(a, status, result);
+    a->turn = RESUMABLE;
+    return PYGEN_NEXT;
 }
 
 /* The gate said no at the time `now`, by a->permit. */
@@ -492,7 +513,7 @@ static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
 
 /* May it be driven now? With the words a coroutine uses. */
 static bool usable(fs_awaitable *a) {
-    if (FS_UNLIKELY(a->running)) {
+    if (FS_UNLIKELY(a->turn == BUSY)) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
         return false;
     }
@@ -505,6 +526,7 @@ static bool usable(fs_awaitable *a) {
 
 static PySendResult awaitable_send(PyObject *self, PyObject *arg, PyObject **result) {
     fs_awaitable *a = (fs_awaitable *)self;
+    if (a->turn == RESUMABLE) return resume(a, arg, result);
     *result = NULL;
     if (FS_UNLIKELY(!usable(a))) return PYGEN_ERROR;
     if (a->stage == NEW) {
@@ -564,11 +586,11 @@ PyObject *fs_inner_throw(PyObject *inner, PyObject *args) {
 static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     fs_awaitable *a = (fs_awaitable *)self;
     if (!usable(a)) return NULL;
-    a->running = true;
+    a->turn = BUSY;
     fs_ticks outer = fs_frame_push(a->stage == NEW ? FS_FOREVER : a->deadline);
     PyObject *yielded = fs_inner_throw(a->inner, args);
     fs_frame_deadline = outer;
-    a->running = false;
+    a->turn = IDLE;
     if (a->stage == NEW) { /* never began, so there is nothing to settle */
         a->stage = DONE;
         return yielded;
@@ -589,6 +611,7 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
 static void abandon(fs_awaitable *a) {
     bool began = a->stage == RUNNING;
     a->stage = DONE; /* first: who hears of it may have us at hand */
+    a->turn = IDLE;
     leave(a);
     if (began) fs_guard_settle(a->guard, a->permit, 0, FS_IGNORED_OUTCOME, 0, 0);
     if (FS_UNLIKELY(a->queued != NULL)) discard_queued(a);
@@ -608,9 +631,9 @@ static PyObject *awaitable_close(PyObject *self, PyObject *Py_UNUSED(ignored)) {
     fs_awaitable *a = (fs_awaitable *)self;
     if (a->stage == DONE) Py_RETURN_NONE;
     if (!usable(a)) return NULL;
-    a->running = true;
+    a->turn = BUSY;
     PyObject *closed = fs_inner_close(a->inner);
-    a->running = false;
+    a->turn = IDLE;
     PyObject *raised_by_close = closed ? NULL : fs_exception_take();
     if (closed || !is_suspended(a->inner)) abandon(a);
     if (raised_by_close) fs_exception_put(raised_by_close);
@@ -652,6 +675,7 @@ static void dealloc(PyObject *self) {
     fs_stop_forget();
     a->tracked = false;
     a->suspended = false;
+    a->turn = IDLE;
     if (!give_free(a)) PyObject_GC_Del(self);
 }
 
@@ -694,9 +718,11 @@ static PyObject *awaitable_steps(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 static PyObject *steps_self(PyObject *self) { return Py_NewRef(self); }
 
 static PyObject *steps_next(PyObject *self) {
+    fs_awaitable *a = (fs_awaitable *)((fs_steps *)self)->awaitable;
     PyObject *result;
-    PySendResult status = awaitable_send(((fs_steps *)self)->awaitable, Py_None, &result);
-    return fs_send_as_method(status, result);
+    PySendResult status = FS_LIKELY(a->turn == RESUMABLE) ? resume(a, Py_None, &result)
+                                                          : awaitable_send((PyObject *)a, Py_None, &result);
+    return FS_LIKELY(status == PYGEN_NEXT) ? result : fs_send_as_method(status, result);
 }
 
 static PyObject *steps_send(PyObject *self, PyObject *arg) {

@@ -17,6 +17,7 @@ static struct {
     bool learned;
     PyTypeObject *future, *task;
     PyObject *current_tasks; /* loop -> task; NULL from Python 3.14 on */
+    PyObject *zero;          /* there is one alone */
     fs_shortcut running_loop, get_loop, cancelling, done, cancelled;
     PyObject *current_task;
 } asyncio;
@@ -59,7 +60,8 @@ static int learn(void) {
     Py_XDECREF(name);
     if (!module) return PyErr_Occurred() ? -1 : 0;
     PyObject *core = PyImport_ImportModule("_asyncio");
-    bool good = core && (asyncio.current_task = PyObject_GetAttrString(module, "current_task")) &&
+    bool good = core && (asyncio.zero = PyLong_FromLong(0)) &&
+                (asyncio.current_task = PyObject_GetAttrString(module, "current_task")) &&
                 (asyncio.future = (PyTypeObject *)PyObject_GetAttrString(core, "Future")) &&
                 (asyncio.task = (PyTypeObject *)PyObject_GetAttrString(core, "Task")) &&
                 learn_function(&asyncio.running_loop, core, "_get_running_loop") &&
@@ -103,8 +105,8 @@ static PyObject *current_task(PyObject *loop) {
 int32_t fs_task_cancelling(PyObject *task) {
     PyObject *number = Py_TYPE(task) == asyncio.task ? call_method(&asyncio.cancelling, task)
                                                      : PyObject_CallMethod(task, "cancelling", NULL);
-    if (!number) return -1;
-    long count = PyLong_AsLong(number);
+    if (FS_UNLIKELY(!number)) return -1;
+    long count = FS_LIKELY(number == asyncio.zero) ? 0 : PyLong_AsLong(number);
     Py_DECREF(number);
     if (FS_LIKELY(count <= 0)) return (int32_t)count;
     PyObject *pending = PyObject_GetAttrString(task, "_must_cancel");

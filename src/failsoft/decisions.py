@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .breakers import BreakerStatus
+    from .enforcement import AbandonedCall
     from .integrations import Integration
     from .load import LoadStatus
 
@@ -68,7 +69,7 @@ class Explanation(Record):
 
     `limited` is how many of its calls may go at most and why, None where all may; `budget` how many retries are left,
     None where none was made lately; `load` its load control, None where there is none; `chaos` what faults are injected
-    into its calls on purpose.
+    into its calls on purpose; `abandoned` the calls that go on in threads though their callers have left, oldest first.
     """
 
     integration: str
@@ -78,6 +79,7 @@ class Explanation(Record):
     budget: str | None = None
     load: LoadStatus | None = None
     chaos: tuple[str, ...] = ()
+    abandoned: tuple[AbandonedCall, ...] = ()
 
     def __str__(self) -> str:
         status = self.status
@@ -89,12 +91,16 @@ class Explanation(Record):
         if self.load is not None:
             lines += [f"  {line}" for line in load.lines(self.load)]
         lines += [f"  {line}" for line in self.chaos]
+        if self.abandoned:
+            oldest, number = self.abandoned[0], len(self.abandoned)
+            calls = "1 abandoned call still runs" if number == 1 else f"{number} abandoned calls still run"
+            lines.append(f"  {calls}, the oldest ({oldest.operation}) for {_span(oldest.age)}")
         for key, shard in (status.shards or {}).items():
             if shard.state is not CircuitState.CLOSED or shard.capacity < 1.0:
                 lines.append(f"  {self.integration}[{key}] is {_standing(shard)}; {_rate(shard)}")
         lines += [f"  {_span(d.age):>12} ago  {d.text}{_times(d)}" for d in self.decisions]
         if not self.decisions:
-            lines.append("  nothing but successes so far")
+            lines.append("  no decisions so far")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -110,7 +116,8 @@ def explain(integration: Integration) -> Explanation:
     decisions = decisions_of(integration.numbered, integration.breaker.decisions(), rate)
     status, controlled = integration.status(), integration.load_if_any()
     plans = tuple(str(plan) for plan in integration.chaos)
-    return Explanation(integration.name, status, decisions, limited, budget, controlled, plans)
+    left = integration.abandoned
+    return Explanation(integration.name, status, decisions, limited, budget, controlled, plans, left)
 
 
 def limited_words(capacity: float, why: str) -> str:

@@ -169,6 +169,62 @@ def test_nats_that_nobody_serves_is_a_network_failure(market: Integration) -> No
         stream(market, "nats://x", "quotes", stale_after=1.0, connect_options={"allow_reconnect": True})
 
 
+# ---- the body of an HTTP response
+
+
+def test_lines_of_a_body_that_breaks_off_and_one_that_falls_silent(market: Integration) -> None:
+    """The recipe of docs/streams.md."""
+    aiohttp = pytest.importorskip("aiohttp")
+    from aiohttp import web
+
+    answers = 0
+
+    async def feed(request: web.Request) -> web.StreamResponse:
+        nonlocal answers
+        answers += 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(3 * answers, 3 * answers + 2):
+            await response.write(json.dumps({"seq": number}).encode() + b"\n")
+        if answers == 1:
+            assert request.transport is not None
+            request.transport.abort()
+        await asyncio.sleep(60)
+        return response
+
+    async def main() -> tuple[list[int], Any, Any]:
+        application = web.Application()
+        application.router.add_get("/", feed)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        try:
+            async with aiohttp.ClientSession() as session:
+
+                async def lines() -> Any:
+                    async with session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as response:
+                        response.raise_for_status()
+                        async for line in response.content:
+                            yield json.loads(line)
+
+                got = []
+                async with market.stream(lines, stale_after=0.15, sequence="seq") as items:
+                    async for item in items:
+                        got.append(item["seq"])
+                        if len(got) == 6:
+                            break
+                    return got, items.metrics(), items.status()
+        finally:
+            await runner.cleanup()
+
+    got, metrics, status = asyncio.run(asyncio.wait_for(main(), 10.0))
+    assert got == [3, 4, 6, 7, 9, 10]
+    assert (metrics.reconnects, metrics.stale, metrics.gaps, metrics.missing) == (2, 1, 2, 2)
+    assert status.state == "live"
+
+
 # ---- ccxt
 
 

@@ -167,10 +167,11 @@ async def nested_the_inner_ends_first() -> None:
 @scenario
 async def nested_the_outer_ends_first() -> None:
     seen: list[BaseException] = []
+    inner_guard = bounded(NEVER, hang)  # made before the outer one begins: on a slow machine that takes its time
 
     async def outer() -> None:
         try:
-            await bounded(NEVER, hang)()
+            await inner_guard()
         except BaseException as error:
             seen.append(error)
             raise
@@ -296,6 +297,37 @@ async def a_task_that_was_cancelled_before() -> None:
         return "alive"
 
     assert await asyncio.ensure_future(body()) == "alive"
+
+
+@scenario
+async def cancelled_inside_after_a_cancellation() -> None:
+    """The second request is somebody's, as the first one was: neither is taken for the deadline's."""
+
+    async def body() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+        async def again() -> None:
+            task.cancel()
+            await hang()
+
+        try:
+            await bounded(NEVER, again)()
+        finally:
+            assert task.cancelling() == 2
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.ensure_future(body())
+
+
+@scenario
+async def without_a_limit() -> None:
+    async with deadline(None):
+        await asyncio.sleep(SOON)
+    assert requests() == 0
 
 
 @scenario

@@ -40,7 +40,7 @@ def test_successes_are_not_in_it(make: Make, clock: FakeClock) -> None:
     assert str(dependency.explain()).splitlines() == [
         "db is CLOSED for 1 min 30 s",
         "  0 calls lately, too few for a failure rate",
-        "  nothing but successes so far",
+        "  no decisions so far",
     ]
 
 
@@ -234,7 +234,7 @@ def test_keys_have_a_recorder_each(make: Make, registry: Registry, clock: FakeCl
         "  0 calls lately, too few for a failure rate",
         "  venues[b] is OPEN for 0 ms: 3 failures in a row; calls go again in 1 min 0 s; 3 calls lately, too few for a"
         " failure rate",
-        "  nothing but successes so far",
+        "  no decisions so far",
     ]
     assert [d.text for d in registry.explain("venues[b]").decisions] == [
         "CLOSED -> OPEN for 1 min 0 s: too many failures in a row",

@@ -62,9 +62,11 @@ def test_the_caller_leaves_and_the_work_goes_on(make: Make, release: threading.E
     (call,) = integration.abandoned
     assert (call.operation, 0.03 <= call.age < 5.0) == ("hang", True)
     assert integration.status().failures == guard.metrics().timeouts == 1
+    assert "  1 abandoned call still runs, the oldest (hang) for " in str(integration.explain())
     assert not ended.is_set()
     release.set()
     eventually(lambda: integration.abandoned == ())
+    assert "abandoned" not in str(integration.explain())
     assert ended.is_set()
 
 

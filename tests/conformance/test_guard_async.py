@@ -376,8 +376,11 @@ def test_two_tasks_cannot_await_the_same_call(guard: Callable[[Any], Any]) -> No
         assert told(second) == told(RuntimeError("coroutine is being awaited already"))
 
 
-def test_a_coroutine_cannot_drive_itself(guard: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("suspensions", [0, 1, 2])
+def test_a_coroutine_cannot_drive_itself(guard: Callable[[Any], Any], suspensions: int) -> None:
     async def selfish(verb: str) -> None:
+        for _ in range(suspensions):
+            await hand(None)
         with pytest.raises(ValueError, match="coroutine already executing"):
             if verb == "send":
                 own[0].send(None)

@@ -1191,3 +1191,21 @@ def test_a_cancellation_from_elsewhere_wins_over_aclose(market: Integration, wai
         assert stream.status().state == "closed"
 
     asyncio.run(main())
+
+
+def test_under_trio_it_is_refused_and_nothing_is_left_unawaited(market: Integration) -> None:
+    trio = pytest.importorskip("trio")
+    asked: list[int] = []
+
+    async def connect() -> AsyncIterator[int]:
+        asked.append(1)
+        yield 1
+
+    async def main() -> None:
+        async with market.stream(connect, stale_after=1.0) as stream:
+            with pytest.raises(RuntimeError, match="need asyncio"):
+                await anext(stream)
+
+    trio.run(main)
+    gc.collect()
+    assert not asked

@@ -136,7 +136,7 @@ def test_it_tells_the_six_key_metrics(registry: Registry, clock: FakeClock) -> N
     for words in (
         "the run of today", "3 of 3 circuits CLOSED", "db", "binance", "25%", "CLOSED", "5.05%", "4 ms",
         "too many failures in a row", "answered by the mock fallback", "no operation has been guarded",
-        "nothing but successes so far", "25% of the calls may go (maintenance)",
+        "no decisions so far", "25% of the calls may go (maintenance)",
     ):  # fmt: skip
         assert words in page.words, words
     assert "p99 4 ms" in " ".join(page.words.split())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from failsoft import Integration, Registry, events, subscribe
+from tests.conftest import Score
 
 if TYPE_CHECKING:
     from .servers import Feed, Nats, Server
@@ -49,7 +50,15 @@ def first(heard: list[tuple[float, Any]], kind: type[Any]) -> tuple[float, Any]:
     return next((when, event) for when, event in heard if type(event) is kind)
 
 
-def over_websockets(market: Integration, server: Feed) -> Any:
+def streaming(market: Integration, feed: Callable[[], AsyncIterator[Any]], positions: list[Any]) -> Any:
+    def resume(position: Any) -> AsyncIterator[Any]:
+        positions.append(position)
+        return feed()
+
+    return market.stream(feed, stale_after=STALE_AFTER, key="symbol", sequence="seq", close_timeout=0.2, resume=resume)
+
+
+def over_websockets(market: Integration, server: Feed, positions: list[Any]) -> Any:
     from websockets.asyncio.client import connect
 
     async def feed() -> AsyncIterator[Any]:
@@ -57,10 +66,10 @@ def over_websockets(market: Integration, server: Feed) -> Any:
             async for message in socket:
                 yield json.loads(message)
 
-    return market.stream(feed, stale_after=STALE_AFTER, key="symbol", sequence="seq", close_timeout=0.2)
+    return streaming(market, feed, positions)
 
 
-def over_nats(market: Integration, server: Nats) -> Any:
+def over_nats(market: Integration, server: Nats, positions: list[Any]) -> Any:
     import nats
 
     async def quiet(_error: Exception) -> None:
@@ -75,7 +84,7 @@ def over_nats(market: Integration, server: Nats) -> Any:
         finally:
             await client.close()
 
-    return market.stream(feed, stale_after=STALE_AFTER, key="symbol", sequence="seq", close_timeout=0.2)
+    return streaming(market, feed, positions)
 
 
 @contextlib.asynccontextmanager
@@ -123,8 +132,8 @@ async def nothing() -> AsyncIterator[None]:
     yield
 
 
-async def outage(stream: Any, server: Server, feeding: Any, heard: list[tuple[float, Any]], *, kill: bool) -> None:
-    """Somebody consumes all the time; the server goes and comes back."""
+async def outage(stream: Any, server: Server, feeding: Any, heard: list[tuple[float, Any]], *, kill: bool) -> float:
+    """Somebody consumes all the time; the server goes and comes back. Seconds until that it had gone was told."""
     loop = asyncio.get_running_loop()
     items: list[Any] = []
 
@@ -144,10 +153,11 @@ async def outage(stream: Any, server: Server, feeding: Any, heard: list[tuple[fl
         await loop.run_in_executor(None, server.kill if kill else server.freeze)
         down = time.monotonic()
         await until(lambda: any(type(event) in (events.StreamLost, events.StreamStale) for _, event in heard))
+        told, _ = heard[0]
         if not kill:
-            when, stale = first(heard, events.StreamStale)
+            told, stale = first(heard, events.StreamStale)
             assert stale.seconds == STALE_AFTER
-            assert when - down <= STALE_AFTER + TICK
+            assert told - down <= STALE_AFTER + TICK
         before = len(items)
         await loop.run_in_executor(None, server.revive)
         await until(lambda: len(items) >= before + 20)
@@ -158,23 +168,42 @@ async def outage(stream: Any, server: Server, feeding: Any, heard: list[tuple[fl
         assert last is not None
         assert last.value == items[-1]
     await consumer
+    return told - down
+
+
+def resumed_at_the_gap(positions: list[Any], heard: list[tuple[float, Any]]) -> bool:
+    """Did the connection that a gap was found on ask for what comes after the last number before the gap?"""
+    _, gap = first(heard, events.StreamGap)
+    return positions[-1].sequences == {"A": gap.last} and positions[-1].values["A"].value["seq"] == gap.last
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["SIGSTOP", "SIGKILL"])
-def test_a_websockets_feed(market: Integration, feed_server: Feed, heard: list[tuple[float, Any]], kill: bool) -> None:
-    stream = over_websockets(market, feed_server)
-    asyncio.run(outage(stream, feed_server, nothing(), heard, kill=kill))
+def test_a_websockets_feed(
+    market: Integration, feed_server: Feed, heard: list[tuple[float, Any]], kill: bool, score: Score
+) -> None:
+    positions: list[Any] = []
+    stream = over_websockets(market, feed_server, positions)
+    took = asyncio.run(outage(stream, feed_server, nothing(), heard, kill=kill))
     if kill:  # the numbers that went by meanwhile
         _, gap = first(heard, events.StreamGap)
         assert gap.key == "A"
         assert gap.missing >= 9
+        assert resumed_at_the_gap(positions, heard)
+    else:
+        score("silence of a frozen websockets server is noticed", "seconds beyond stale_after", took - STALE_AFTER)
     assert stream.metrics().disorder == 0
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["SIGSTOP", "SIGKILL"])
-def test_a_nats_feed(market: Integration, nats_server: Nats, heard: list[tuple[float, Any]], kill: bool) -> None:
-    stream = over_nats(market, nats_server)
-    asyncio.run(outage(stream, nats_server, publisher(nats_server), heard, kill=kill))
+def test_a_nats_feed(
+    market: Integration, nats_server: Nats, heard: list[tuple[float, Any]], kill: bool, score: Score
+) -> None:
+    positions: list[Any] = []
+    stream = over_nats(market, nats_server, positions)
+    took = asyncio.run(outage(stream, nats_server, publisher(nats_server), heard, kill=kill))
     if kill:
         _, gap = first(heard, events.StreamGap)
         assert gap.missing >= 1
+        assert resumed_at_the_gap(positions, heard)
+    else:
+        score("silence of a frozen NATS server is noticed", "seconds beyond stale_after", took - STALE_AFTER)

@@ -230,7 +230,7 @@ def _decisions(told: Explanation) -> str:
         for one in told.decisions[-DECISIONS_MOST:]
     ]
     if not lines:
-        lines = ["<li>nothing but successes so far</li>"]
+        lines = ["<li>no decisions so far</li>"]
     first = "".join(f"<p>{line}</p>" for line in said)
     return f"<h3>Decisions</h3>{first}<ol>{''.join(lines)}</ol>"
 

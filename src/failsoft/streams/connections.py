@@ -62,8 +62,18 @@ async def opened(made: Any) -> Connection:
 
 
 async def bounded(work: Awaitable[T], seconds: float, expired: Callable[[float], BaseException]) -> T:
-    """Await `work`, cancelled after so many seconds; then raise what `expired` makes."""
-    deadline = expiry.arm(seconds, expired)
+    """Await `work`, cancelled after so many seconds; then raise what `expired` makes.
+
+    Raises:
+        RuntimeError: under trio, whose tasks cannot be cancelled from outside; `work` is closed then.
+    """
+    try:
+        deadline = expiry.arm(seconds, expired)
+    except BaseException:
+        close = getattr(work, "close", None)
+        if close is not None:
+            close()
+        raise
     try:
         value = await work
     except BaseException as error:

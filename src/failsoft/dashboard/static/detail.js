@@ -89,7 +89,7 @@ export class Detail {
       this.processes.body.replaceChildren(...detail.processes.map((p) => row(p.alive ? p.name : `${p.name} (gone)`, String(p.pid), ago(p.age), count(p.count), percent(p.errors),
         span(p.p50), span(p.p95), span(p.p99), count(p.rejected), count(p.fallbacks))));
     }
-    this.decisions.replaceChildren(...(detail.decisions.length ? detail.decisions : [{ kind: "none", text: "nothing but successes so far", age: null, count: 1 }])
+    this.decisions.replaceChildren(...(detail.decisions.length ? detail.decisions : [{ kind: "none", text: "no decisions so far", age: null, count: 1 }])
       .map((d) => h("li", { "data-kind": d.kind }, h("span", { class: "when" }, d.age === null ? "" : `${ago(d.age)} ago`), h("span", { class: "kind" }, d.kind === "none" ? "" : d.kind.replace("_", " ")),
         h("span", { class: "what" }, name(d.text), d.count > 1 ? ` (${d.count} times)` : ""))));
     this.operators.hidden = !audit.length;
