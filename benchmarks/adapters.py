@@ -1,4 +1,4 @@
-"""CPU time that each HTTP adapter adds to a request, beside what the client itself takes.
+"""CPU time that each adapter adds to a request, beside what the client itself takes.
 
     python benchmarks/adapters.py
 
@@ -25,7 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import adapters_data
 from failsoft import Registry
+from tests.adapters.behind import RpcBehind
 from tests.adapters.origin import Origin
+from tests.adapters.rows_rpc import METHOD, OPTIONS
+from tests.services.servers import HOST
 
 GOAL = 15.0
 """Microseconds."""
@@ -194,6 +197,70 @@ def requests_added() -> float:
     return least(guarded, 400, 50) - least(bare, 400, 50)
 
 
+class Rpc:
+    """A call of gRPC's that has ended."""
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> bytes:
+        return b"x"
+
+    def __await__(self) -> Any:
+        return asyncio.sleep(0).__await__()
+
+
+def grpc_added() -> float:
+    from failsoft.adapters.grpc import FailsoftInterceptor
+
+    made, interceptor = Rpc(), FailsoftInterceptor(peer())
+    asked = SimpleNamespace(method="/quotes.Feed/Get", timeout=None)
+
+    def send(_details: Any, _request: Any) -> Rpc:
+        return made
+
+    bare = repeated(lambda: send(asked, b"").result())
+    guarded = repeated(lambda: interceptor.intercept_unary_unary(send, asked, b"").result())
+    return least(guarded, 600, 50) - least(bare, 600, 50)
+
+
+def async_grpc_added(loop: asyncio.AbstractEventLoop) -> float:
+    from failsoft.adapters.grpc import async_interceptors
+
+    made, interceptor = Rpc(), async_interceptors(peer())[0]
+    asked = SimpleNamespace(method=b"/quotes.Feed/Get", timeout=None)
+
+    async def send(_details: Any, _request: Any) -> Rpc:
+        return made
+
+    async def bare() -> None:
+        await (await send(asked, b""))
+
+    async def guarded() -> None:
+        await interceptor.intercept_unary_unary(send, asked, b"")
+
+    return least(awaited(loop, guarded), 600, 50) - least(awaited(loop, bare), 600, 50)
+
+
+def grpc_own(loop: asyncio.AbstractEventLoop) -> dict[str, float]:
+    import grpc
+    import grpc.aio
+
+    async def open_channel() -> Any:
+        return grpc.aio.insecure_channel(target, OPTIONS)
+
+    with RpcBehind() as server, contextlib.ExitStack() as stack:
+        target = f"{HOST}:{server.port}"
+        channel = stack.enter_context(grpc.insecure_channel(target, OPTIONS))
+        channel_async = loop.run_until_complete(open_channel())
+        stack.callback(lambda: loop.run_until_complete(channel_async.close()))
+        get, get_async = channel.unary_unary(METHOD), channel_async.unary_unary(METHOD)
+        return {
+            "grpc": least(repeated(lambda: get(b"BTC"), time.process_time), 60, 10),
+            "grpc async": least(awaited(loop, lambda: get_async(b"BTC"), time.process_time), 60, 10),
+        }
+
+
 def own(url: str, loop: asyncio.AbstractEventLoop, stack: contextlib.ExitStack) -> dict[str, float]:
     """CPU microseconds of a request by each client alone."""
     import aiohttp
@@ -234,7 +301,10 @@ def main() -> None:
         "httpx2 async": async_httpx_added("httpx2", loop),
         "aiohttp": aiohttp_added(loop),
         "requests": requests_added(),
+        "grpc": grpc_added(),
+        "grpc async": async_grpc_added(loop),
     }
+    alone.update(grpc_own(loop))
     tools = (least, repeated, awaited)
     alone.update(adapters_data.own(loop, *tools))
     added.update(adapters_data.added(loop, *tools))

@@ -102,7 +102,7 @@ def sqlalchemy_added(measure: Measure) -> float:
 
     def do(*_: object) -> None: ...
 
-    listener = adapter._listener(_peer("database").guard(do, operation="EXECUTE", retry=False), adapter._as_it_is)
+    listener = adapter._listener(_peer("database").guard(do, operation="EXECUTE", retry=False))
     return measure(lambda: listener(1, 2, 3, 4)) - measure(lambda: do(1, 2, 3, 4))
 
 
@@ -114,8 +114,7 @@ def async_sqlalchemy_added(measure: MeasureAsync) -> float:
     def do(*_: object) -> None:
         await_only(asyncio.sleep(0))
 
-    guard = _peer("database").guard(adapter._spawned(do), operation="EXECUTE", retry=False)
-    listener = adapter._listener(guard, await_only)
+    listener = adapter._async_listener(_peer("database").guard(do, operation="EXECUTE", retry=False))
     return measure(lambda: greenlet_spawn(listener, 1, 2, 3, 4)) - measure(lambda: greenlet_spawn(do, 1, 2, 3, 4))
 
 

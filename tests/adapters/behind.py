@@ -1,17 +1,19 @@
-"""Databases behind a proxy that makes their network fail, and a listener that answers in another language."""
+"""Servers behind a proxy that makes their network fail, and a listener that answers in another language."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from failsoft.testing import FaultProxy
 from failsoft.testing.ports import HOST, free_port
-from failsoft.testing.servers import Postgres, Server, Valkey
+from failsoft.testing.servers import Nats, Postgres, Server, Valkey
 
-__all__ = ["PostgresBehind", "ValkeyBehind"]
+__all__ = ["NatsBehind", "PostgresBehind", "QuotesBehind", "RpcBehind", "ValkeyBehind"]
 
 FAULTS: dict[str, dict[str, Any]] = {
     "black hole": {"black_hole": True},
@@ -111,6 +113,71 @@ class PostgresBehind(Behind, Postgres):
 
     def url_for(self, situation: str, scheme: str = "postgresql") -> str:
         return f"{scheme}://{self.USER}@{HOST}:{self.port_for(situation)}/postgres"
+
+
+class NatsBehind(Behind, Nats):
+    """One that takes one subscription of a client, and forbids a subject."""
+
+    FORBIDDEN = "secret"
+    rubbish = b"I am a teapot\r\n"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        (self.home / "settings").write_text(
+            f"max_subscriptions: 1\nno_auth_user: anybody\n"
+            f'authorization {{ users = [{{ user: anybody, password: x, permissions: {{ subscribe: {{ deny: "{self.FORBIDDEN}" }} }} }}] }}\n'
+        )
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--config", str(self.home / "settings")]
+
+    def _answer_rubbish(self, connection: socket.socket) -> None:
+        connection.sendall(self.rubbish)  # it is the server that begins
+        connection.recv(1)
+
+
+class QuotesBehind(Behind):
+    """A websockets server: see quotes_server.py."""
+
+    rubbish = b"\xff\xff\xff\xff"  # a frame with an opcode that is none
+
+    def _command(self) -> list[str]:
+        return [sys.executable, str(Path(__file__).with_name("quotes_server.py")), str(self.port)]
+
+    def _answer_rubbish(self, connection: socket.socket) -> None:
+        """Switch protocols as asked, and then speak none."""
+        import base64
+        import hashlib
+
+        said = b""
+        while not said.endswith(b"\r\n\r\n"):
+            said += connection.recv(4096)
+        key = next(line.partition(b": ")[2] for line in said.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Key"))
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        head = b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        connection.sendall(head + accept + b"\r\n\r\n" + self.rubbish)
+        connection.recv(1)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1.0) as connection:
+            connection.sendall(b"GET /404 HTTP/1.1\r\nHost: x\r\n\r\n")
+            return connection.recv(4096).startswith(b"HTTP/1.1 ")
+        return False
+
+
+class RpcBehind(Behind):
+    """A gRPC server: see rpc_server.py."""
+
+    rubbish = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+    def _command(self) -> list[str]:
+        return [sys.executable, str(Path(__file__).with_name("rpc_server.py")), str(self.port)]
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1.0) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            return bool(connection.recv(4096))
+        return False
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from failsoft import CircuitOpenError, Integration, IntegrationTimeoutError, Registry, deadline
+from failsoft import CircuitOpenError, Integration, IntegrationTimeoutError, Registry, classify_error, deadline
 
 servers = pytest.importorskip("tests.services.servers", exc_type=ImportError)
 
@@ -475,6 +475,50 @@ def test_sqlalchemy_async(postgres: Any, database: Integration, driver: str) -> 
     assert database.status().failures == 0
 
 
+def test_sqlalchemy_async_waits_for_its_turn_and_for_chaos_without_holding_the_loop(postgres: Any) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    pytest.importorskip("asyncpg")
+    pytest.importorskip("greenlet")
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from failsoft import chaos
+    from failsoft.adapters.sqlalchemy import protect
+
+    narrow = Registry().integration(
+        "narrow", "database", bulkhead={"max_concurrent": 1, "max_wait": 5.0}, circuit_breaker={"timeout": 0.3}
+    )
+
+    async def main() -> int:
+        engine = create_async_engine(postgres.url.replace("postgresql", "postgresql+asyncpg"))
+        protect(engine, narrow)
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.005)
+                ticks += 1
+
+        async def ask(number: int) -> Any:
+            async with engine.connect() as connection:
+                return (await connection.execute(sqlalchemy.text(f"select {number} from pg_sleep(0.03)"))).scalar()
+
+        ticking = asyncio.ensure_future(tick())
+        assert await asyncio.gather(*map(ask, range(3))) == [0, 1, 2]
+        with chaos(narrow, latency=20.0, operations=["EXECUTE"]), pytest.raises(IntegrationTimeoutError):
+            await ask(1)
+        with chaos(narrow, error=ConnectionResetError, operations=["EXECUTE"]), pytest.raises(Exception) as caught:
+            await ask(1)
+        assert classify_error(caught.value) == "NETWORK"
+        assert await ask(4) == 4
+        ticking.cancel()
+        await engine.dispose()
+        return ticks
+
+    assert asyncio.run(asyncio.wait_for(main(), 15.0)) > 20
+    assert counts(narrow, "EXECUTE")[1] == 2
+
+
 def test_sqlalchemy_takes_any_driver(database: Integration) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from failsoft.adapters.sqlalchemy import protect
@@ -490,6 +534,28 @@ def test_sqlalchemy_takes_any_driver(database: Integration) -> None:
     engine.dispose()
     with pytest.raises(TypeError, match="Engine"):
         protect(object(), database)
+
+
+@pytest.mark.parametrize(
+    ("state", "category"),
+    [
+        ("P0001", "CLIENT_ERROR"),  # raise exception, in a function of the user's
+        ("25P02", "CLIENT_ERROR"),  # in a transaction that has failed before
+        ("25P04", "TIMEOUT"),
+        ("25006", "SERVER_ERROR"),
+        ("54001", "CLIENT_ERROR"),  # the statement is too complex
+        ("55000", "CLIENT_ERROR"),
+        ("55P03", "TIMEOUT"),
+        ("HV000", "SERVER_ERROR"),
+        ("08006", "NETWORK"),
+    ],
+)
+def test_what_a_server_has_answered_is_told_by_its_state_whatever_the_driver(state: str, category: str) -> None:
+    asyncpg = pytest.importorskip("asyncpg")
+    errors = pytest.importorskip("psycopg.errors")
+    fields = {"C": state, "S": "ERROR", "M": "no"}
+    assert classify_error(asyncpg.exceptions.PostgresError.new(fields)) == category
+    assert classify_error(errors.lookup(state)("no")) == category
 
 
 def servers_free_port() -> int:

@@ -109,6 +109,78 @@ def test_several_messages_subscribe(market: Integration) -> None:
     assert said == ["a", b"b", '{"c": 1}']
 
 
+def test_a_websocket_whose_peer_says_no_good_bye_is_closed_all_the_same(market: Integration) -> None:
+    pytest.importorskip("websockets")
+    from failsoft.adapters.websockets import stream
+
+    async def main() -> bool:
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            import base64
+            import hashlib
+
+            head = await reader.readuntil(b"\r\n\r\n")
+            key = next(line.partition(b": ")[2] for line in head.split(b"\r\n") if b"-WebSocket-Key" in line)
+            accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            writer.write(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
+            writer.write(accept + b"\r\n\r\n")
+            while await reader.read(1000):
+                pass
+            ended.set()
+            writer.close()
+
+        ended = asyncio.Event()
+        server = await asyncio.start_server(mute, "127.0.0.1", 0)
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with stream(market, url, stale_after=0.05, max_reconnects=0, close_timeout=0.05) as feed:
+            with pytest.raises(TimeoutError):
+                await anext(feed)
+        await asyncio.wait_for(ended.wait(), 5.0)
+        server.close()
+        return True
+
+    assert asyncio.run(main())
+
+
+def test_a_hint_that_does_not_fit_into_a_deadline_ends_the_wait(market: Integration) -> None:
+    """Without a deadline a feed waits as long as it is asked to."""
+    from failsoft import deadline
+
+    class Limited(Exception):
+        status_code = 429
+        retry_after = 7.0
+
+    def refused() -> Any:
+        raise Limited
+
+    async def main() -> None:
+        with deadline(3.0), pytest.raises(Limited):
+            await anext(market.stream(refused, stale_after=1.0))
+
+    asyncio.run(asyncio.wait_for(main(), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "theirs_first", "category"),
+    [
+        (1002, 1002, False, "SERVER_ERROR"),  # what came was no frame
+        (None, 1007, None, "SERVER_ERROR"),
+        (1011, 1011, False, "TIMEOUT"),  # our pings were not answered, and it repeats our code
+        (1011, 1011, True, "SERVER_ERROR"),
+        (None, 1009, None, "VALIDATION"),
+        (1013, 1013, True, "SERVER_ERROR"),
+        (None, None, None, "NETWORK"),
+    ],
+)
+def test_a_closed_websocket_is_told_by_who_closed_it(
+    received: int | None, sent: int | None, theirs_first: bool | None, category: str
+) -> None:
+    exceptions = pytest.importorskip("websockets.exceptions")
+    from websockets.frames import Close
+
+    codes = [None if code is None else Close(code, "") for code in (received, sent)]
+    assert classify_error(exceptions.ConnectionClosedError(*codes, theirs_first)) == category
+
+
 # ---- NATS
 
 
@@ -167,6 +239,21 @@ def test_nats_that_nobody_serves_is_a_network_failure(market: Integration) -> No
     assert classify_error(caught.value) == "NETWORK"
     with pytest.raises(TypeError, match="allow_reconnect"):
         stream(market, "nats://x", "quotes", stale_after=1.0, connect_options={"allow_reconnect": True})
+
+
+@pytest.mark.parametrize(
+    ("words", "category"),
+    [
+        ("nats: 'Authorization Violation'", "CLIENT_ERROR"),
+        ('nats: permissions violation for subscription to "secret"', "CLIENT_ERROR"),
+        ("nats: maximum connections exceeded", "SERVER_ERROR"),
+        ("nats: empty response from server when expecting INFO message", "SERVER_ERROR"),
+        ("nats: something new", "UNKNOWN"),
+    ],
+)
+def test_what_a_nats_server_says_in_words(words: str, category: str) -> None:
+    errors = pytest.importorskip("nats.errors")
+    assert classify_error(errors.Error(words)) == category
 
 
 # ---- the body of an HTTP response

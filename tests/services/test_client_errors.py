@@ -180,15 +180,18 @@ async def _happen_to_valkey(server: Valkey) -> dict[str, Exception]:
 
 
 @pytest.fixture(scope="module")
-def postgres_errors(_postgres_of_the_run: Postgres) -> dict[str, Exception]:
-    _postgres_of_the_run.revive()
-    return asyncio.run(_happen_to_postgres(_postgres_of_the_run))
+def postgres_errors(_failsoft_postgres_of_the_run: Postgres) -> dict[str, Exception]:
+    pytest.importorskip("psycopg", exc_type=ImportError)
+    pytest.importorskip("asyncpg", exc_type=ImportError)
+    _failsoft_postgres_of_the_run.revive()
+    return asyncio.run(_happen_to_postgres(_failsoft_postgres_of_the_run))
 
 
 @pytest.fixture(scope="module")
-def valkey_errors(_valkey_of_the_run: Valkey) -> dict[str, Exception]:
-    _valkey_of_the_run.revive()
-    return asyncio.run(_happen_to_valkey(_valkey_of_the_run))
+def valkey_errors(_failsoft_valkey_of_the_run: Valkey) -> dict[str, Exception]:
+    pytest.importorskip("valkey", exc_type=ImportError)
+    _failsoft_valkey_of_the_run.revive()
+    return asyncio.run(_happen_to_valkey(_failsoft_valkey_of_the_run))
 
 
 def _check(error: Exception, raised: str, fitting: ErrorCategory) -> None:

@@ -1,4 +1,4 @@
-"""`failsoft chaos proxy`, as a process."""
+"""`failsoft chaos proxy` and `failsoft chaos run`, as processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +79,45 @@ def test_a_port_that_is_taken() -> None:
         told = CliRunner().invoke(failsoft, ["chaos", "proxy", "--to", "9", "--listen", str(port)])
     assert told.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in told.output
+
+
+PROGRAM = """
+import sys, failsoft
+
+registry = failsoft.Registry()
+registry.configure(failsoft.load_config())
+ask = registry.integration("quotes_of_a", "market_data").guard(int, retry=False)
+failed = 0
+for _ in range(20):
+    try:
+        ask()
+    except Exception as error:
+        failed += failsoft.classify_error(error) == "TIMEOUT"
+sys.exit(failed)
+"""
+
+
+@pytest.mark.parametrize(("options", "failed"), [(["--rate", "1"], 20), (["--rate", "0"], 0), (["--rate", "0.5", "--seed", "7"], 11)])  # fmt: skip
+def test_a_program_is_run_with_chaos_in_it(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], failed: int, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FAILSOFT_QUOTES_OF_A__TYPE", "market_data")
+    monkeypatch.setenv("FAILSOFT_QUOTES_OF_A__CIRCUIT_BREAKER__FAILURE_THRESHOLD", "1000")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["chaos", "run", "--error", "TIMEOUT", *options, "quotes of a", sys.executable, "-c", PROGRAM]
+    assert CliRunner().invoke(failsoft, arguments).exit_code == failed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rate", "0.5", "a", "b"], "nothing would befall"),
+        (["--error", "TIMEOUT", "--rate", "2", "a", "b"], "chaos.rate must be a number from 0 to 1"),
+        (["--latency", "soon", "a", "b"], "--latency"),
+        (["--latency", "1ms", "a", "/nowhere/nothing"], "cannot run"),
+    ],
+)
+def test_what_cannot_be_run_is_said(arguments: list[str], said: str) -> None:
+    told = CliRunner().invoke(failsoft, ["chaos", "run", *arguments])
+    assert told.exit_code in (1, 2)
+    assert said in told.output

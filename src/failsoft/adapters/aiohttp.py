@@ -10,7 +10,7 @@ connection turns out to be closed; that comes through here again too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 try:
     import aiohttp
@@ -20,8 +20,9 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("aiohttp is not installed: pip install 'failsoft[http]'") from error
 
+from ..course import SUCCEEDED
 from ..deadlines import deadline
-from ..wire import HEADER, inject_deadline
+from ..wire import inject_deadline
 from .exchange import SWITCHED, Exchange
 from .hosts import IDEMPOTENT, Hosts, host_of
 
@@ -29,11 +30,11 @@ __all__ = ["IDEMPOTENT", "FailsoftMiddleware", "client_timeout"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any, TypeAlias, Unpack
 
     from ..course import AnyGuard
     from ..integrations import Integration
-    from .hosts import Chooser
+    from .hosts import Chooser, HostOptions
 
     Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
@@ -52,26 +53,8 @@ class FailsoftMiddleware:
     - `integration`, `per_host`, `max_hosts`, `operation`, `retry`, `retry_methods`, `send_deadline`: as for httpx.
     """
 
-    def __init__(
-        self,
-        integration: Chooser,
-        *,
-        per_host: bool = False,
-        max_hosts: int = 256,
-        operation: str | None = None,
-        retry: bool = True,
-        retry_methods: Iterable[str] = IDEMPOTENT,
-        send_deadline: bool | str = False,
-    ) -> None:
-        self._hosts = Hosts(
-            integration,
-            per_host=per_host,
-            max_hosts=max_hosts,
-            operation=operation,
-            retry=retry,
-            retry_methods=retry_methods,
-        )
-        self.deadline_header = (HEADER if send_deadline is True else send_deadline) or None
+    def __init__(self, integration: Chooser, **options: Unpack[HostOptions]) -> None:
+        self._hosts = Hosts(integration, **options)
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         hosts, url, method = self._hosts, request.url, request.method
@@ -80,8 +63,11 @@ class FailsoftMiddleware:
         guard = hosts.guard(host, method, again and (not request.body or isinstance(request.body, BytesPayload)))
         if guard._disabled:
             return await handler(request)
-        exchange = _Exchange(guard, request, handler, self.deadline_header)
-        response: aiohttp.ClientResponse = await exchange.run_async()
+        exchange = _Exchange(guard, request, handler, hosts.deadline_header)
+        kind, payload, permit, took = await exchange.first()
+        if kind != SUCCEEDED:
+            payload = await exchange.rest(kind, payload, permit, took)
+        response: aiohttp.ClientResponse = payload
         if response.status == SWITCHED:
             exchange.ended()
             return response

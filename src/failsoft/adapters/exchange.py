@@ -24,7 +24,7 @@ from ..standard import category_of_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Coroutine, Generator
     from typing import Any, ClassVar, TypeAlias
 
     from .._core import ArmedDeadline
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 SWITCHED = 101
 """The status after which a connection is a WebSocket, say, and no body of a response."""
+
+_TOO_HIGH = 400
+"""The least status that is no answer to a request that was in order."""
 
 _AROUND = 2**64 - 1
 """Later than any deadline."""
@@ -53,6 +56,9 @@ class Exchange(Block):
     late_error: ClassVar[type[IntegrationTimeoutError]] = IntegrationTimeoutError
     """What is raised when the time is up."""
 
+    cancels: ClassVar[bool] = True
+    """Whether a head that takes too long has to be cancelled: the client does not by itself."""
+
     def __init__(self, guard: AnyGuard) -> None:
         self._guard = guard
         self._permit = self._started = 0
@@ -64,7 +70,8 @@ class Exchange(Block):
         self._local = False  # the error is about our own connection pool
 
     def __del__(self) -> None:
-        self.leave()
+        if self._permit:
+            self.leave()
 
     # ---- what a client's own exchange says
 
@@ -94,7 +101,9 @@ class Exchange(Block):
 
     def run(self) -> Any:
         """The response, after as many attempts as it takes; or raise what the last one raised."""
-        kind, payload, permit, took = self._attempt(self._end())
+        until, around = now_ns() + self._guard._recovery.overall, limits()
+        until = until if around is None or around[0] >= until else around[0]
+        kind, payload, permit, took = self._attempt(until)
         if kind == SUCCEEDED:
             return payload
         if kind == REFUSED:
@@ -117,11 +126,13 @@ class Exchange(Block):
         finally:
             del payload  # its traceback holds this frame
 
-    async def run_async(self) -> Any:
-        """The same, awaited."""
-        kind, payload, permit, took = await self._attempt_async(self._end())
-        if kind == SUCCEEDED:
-            return payload
+    def first(self) -> Coroutine[Any, Any, Ended]:
+        """The first attempt, to be awaited. `rest` makes the response of it where it has not succeeded."""
+        until, around = now_ns() + self._guard._recovery.overall, limits()
+        return self._attempt_async(until if around is None or around[0] >= until else around[0])
+
+    async def rest(self, kind: int, payload: Any, permit: int, took: int) -> Any:
+        """The same as `run`, awaited, after its first attempt."""
         if kind == REFUSED:
             raise payload.error()
         # Recovery awaits what `_attempt` gives, so that the awaiting face of this exchange has to be shown to it.
@@ -143,11 +154,6 @@ class Exchange(Block):
             raise payload
         finally:
             del payload
-
-    def _end(self) -> int:
-        until = now_ns() + self._guard._recovery.overall
-        around = limits()
-        return until if around is None or around[0] >= until else around[0]
 
     # ---- what Recovery asks of a guard
 
@@ -187,6 +193,7 @@ class Exchange(Block):
         if not permit & 1:
             return REFUSED, guard._refuse(permit), 0, 0
         seconds = self._started_with(permit, until)
+        armed = None
         try:
             if self._dropped is not None:
                 await self._drop_async(self._dropped)
@@ -196,11 +203,14 @@ class Exchange(Block):
 
                 await self.bounded(befall(guard._recovery))
                 seconds = self.left()
-            response = await self.bounded(self._sending(seconds))
+            armed = self._arm(seconds) if self.cancels else None
+            response = await self._sending(seconds)
+            if armed is not None and (fired := armed.disarm()) is not None:
+                verdict(*fired, None, self.late)
             status = self._sent(response)
         except BaseException as error:
             self._sent(None)
-            return self._failed(error, patient=True)
+            return self._failed(self._disarmed(armed, error), patient=True)
         return self._answered(response, status)
 
     def _shake(self, seconds: float) -> None:
@@ -230,8 +240,9 @@ class Exchange(Block):
         self._permit = permit
         self._local = False
         now = self._started = now_ns()
-        self.until = min(until, now + round(self._guard._recovery.timeout * SECOND))
-        return max(self.until - now, 0) / SECOND
+        alone = now + int(self._guard._recovery.timeout * SECOND)
+        self.until = until = alone if alone < until else until
+        return (until - now) / SECOND if until > now else 0.0
 
     def _failed(self, error: BaseException, *, patient: bool) -> Ended:
         if not isinstance(error, Exception):
@@ -241,7 +252,7 @@ class Exchange(Block):
         return FAILED, error, self._taken(), now_ns() - self._started
 
     def _answered(self, response: Any, status: int) -> Ended:
-        category = failure_of_status(status)
+        category = failure_of_status(status) if status >= _TOO_HIGH else None
         if category is None:
             return SUCCEEDED, response, 0, now_ns() - self._started
         self._dropped = response
@@ -261,32 +272,27 @@ class Exchange(Block):
 
     def left(self) -> float:
         """Seconds that are left, never less than 0.0."""
-        return max(self.until - now_ns(), 0) / SECOND
+        left = self.until - now_ns()
+        return left / SECOND if left > 0 else 0.0
 
     def in_time(self) -> None:
         """A piece of the body has come. Raises where it came too late, for nobody could interrupt the wait for it."""
         if now_ns() >= self.until:
             raise self.late()
 
-    @coroutine
-    def bounded(self, work: Any) -> Generator[Any, Any, Any]:
-        """Await `work`, cancelled when the time is up. What need not wait costs no deadline.
-
-        Where no asyncio task runs, be it that trio's do, nothing can be cancelled.
-        """
+    async def bounded(self, work: Any) -> Any:
+        """Await `work`, cancelled when the time is up."""
         steps = work.__await__()
         try:
             step = steps.send(None)
         except StopIteration as done:
             return done.value
-        return (yield from self.waiting(steps, step))
+        return await self.waiting(steps, step)
 
+    @coroutine
     def waiting(self, steps: Any, step: Any) -> Generator[Any, Any, Any]:
-        """The rest of an awaitable that has to wait, from its first step on."""
-        try:
-            armed = arm_deadline(self.left())
-        except RuntimeError:  # a task of trio's
-            armed = None
+        """The rest of an awaitable that has to wait, from its first step on: what need not costs no deadline."""
+        armed = self._arm(self.left())
         try:
             while True:
                 try:
@@ -304,26 +310,46 @@ class Exchange(Block):
         except StopIteration as done:  # it answers to being cancelled
             value = done.value
         except BaseException as raised:
-            instead = self._instead(armed, raised)
-            if instead is not None:
+            instead = self._disarmed(armed, raised)
+            if instead is not raised:
                 raise instead from raised
             raise
-        self._instead(armed, None)
+        self._disarmed(armed, None)
         return value
 
-    def _instead(self, armed: ArmedDeadline | None, error: BaseException | None) -> BaseException | None:
-        fired = None if armed is None else armed.disarm()
-        return None if fired is None else verdict(*fired, error, self.late)
+    def _arm(self, seconds: float) -> ArmedDeadline | None:
+        """Let the task be cancelled in so many seconds. Where none of asyncio's runs (trio), nothing can be."""
+        try:
+            return arm_deadline(seconds)
+        except RuntimeError:
+            return None
 
-    def ended(self, error: BaseException | None = None, *, patient: bool = False) -> None:
-        """The body has ended, well or with an error. Does nothing the second time, or where the head settled it."""
-        permit = self._taken()
+    def _disarmed(self, armed: ArmedDeadline | None, error: Any) -> Any:
+        """The error, or what it stands for: the time was up."""
+        fired = None if armed is None else armed.disarm()
+        instead = None if fired is None else verdict(*fired, error, self.late)
+        if instead is None:
+            return error
+        instead.__cause__ = error
+        return instead
+
+    def ended(self, error: BaseException | None = None, *, patient: bool = False, timely: bool = True) -> None:
+        """The body has ended, well or with an error. Does nothing the second time, or where the head settled it.
+
+        `timely`: it is no success where it took longer than it may.
+        """
+        permit = self._permit
         if not permit:
             return
+        self._permit = 0
         self._place = None
         recovery = self._guard._recovery
         try:
-            took = self._head or now_ns() - self._started
+            now = now_ns()
+            took = self._head or now - self._started
+            if error is None and (not timely or (now < self.until and limits() is None)):  # as almost always
+                self._guard._settle(permit, SUCCEEDED, took)
+                return
             outcome, timed_out = outcome_of(recovery, error, took, patient=patient)
             if timed_out:
                 recovery.record.note(TIMEOUTS)
@@ -335,6 +361,8 @@ class Exchange(Block):
 
     def leave(self) -> None:
         """Nobody reads on: it counts for nothing, unless it was a feed, which may never end, and something came."""
+        if not self._permit:
+            return
         if self._head and self.came:
             self.ended()
         permit = self._taken()

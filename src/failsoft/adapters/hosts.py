@@ -7,17 +7,30 @@ from collections.abc import Callable, Iterable
 from ..checks import at_least_one
 from ..forks import new_lock
 from ..integrations import Integration
+from ..wire import HEADER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any, TypeAlias, TypedDict
 
     from ..course import AnyGuard
 
     Chooser: TypeAlias = Integration | Callable[[str], Integration]
 
+    class HostOptions(TypedDict, total=False):
+        per_host: bool
+        max_hosts: int
+        operation: str | None
+        retry: bool
+        retry_methods: Iterable[str]
+        send_deadline: bool | str
+
+
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2: to send these twice is as good as once."""
+
+OPTIONS = ("per_host", "max_hosts", "operation", "retry", "retry_methods", "send_deadline")
+"""What `Hosts` takes beside the integration, and every adapter for it."""
 
 _KINDS = 4
 """Guards that a host has, more or less: some methods, replayable or not."""
@@ -28,6 +41,7 @@ class Hosts:
 
     `integration` is one for all requests, or a function of the host ("api.example.com", with ":8443" behind it where
     the port is not the scheme's own) that gives the one for it. `per_host` gives each host a shard of the one.
+    `send_deadline` names the header that tells the server how long we will wait: True for the usual one.
     """
 
     def __init__(
@@ -39,6 +53,7 @@ class Hosts:
         operation: str | None = None,
         retry: bool = True,
         retry_methods: Iterable[str] = IDEMPOTENT,
+        send_deadline: bool | str = False,
     ) -> None:
         if not isinstance(integration, Integration) and not callable(integration):
             raise TypeError(f"integration must be an Integration or a function of the host, got {integration!r}")
@@ -47,6 +62,7 @@ class Hosts:
         if isinstance(retry_methods, str):
             raise TypeError(f"retry_methods must be several names of methods, got {retry_methods!r}")
         self.retry_methods = frozenset(method.upper() for method in retry_methods)
+        self.deadline_header = (HEADER if send_deadline is True else send_deadline) or None
         self.by_host = per_host or not isinstance(integration, Integration)
         self._integration = integration
         self._per_host = per_host

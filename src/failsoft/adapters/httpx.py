@@ -12,25 +12,27 @@ transport does not look at it any more (nor at the proxies of the environment).
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Generator, Iterator
 from types import coroutine
 
+from .._core import now_ns
+from ..course import SECOND, SUCCEEDED
 from ..deadlines import deadline
 from ..forks import new_lock
 from ..integrations import Integration
-from ..wire import HEADER, inject_deadline
+from ..wire import inject_deadline
 from .exchange import SWITCHED, Exchange, late_error
-from .hosts import IDEMPOTENT, Hosts, host_of
+from .hosts import IDEMPOTENT, OPTIONS, Hosts, host_of
 
 __all__ = ["IDEMPOTENT", "AsyncFailsoftTransport", "FailsoftTransport", "async_client", "client"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, Unpack
 
     from ..course import AnyGuard
-    from .hosts import Chooser
+    from .hosts import Chooser, HostOptions
 
     _Transport: Any
 else:
@@ -48,19 +50,13 @@ class _Library:
         self.fixed: type = module.ByteStream
         late = late_error(module.ReadTimeout)
 
-        class One(_Exchange):
-            __slots__ = ()
+        class SyncExchange(_SyncExchange, module.SyncByteStream):  # type: ignore[misc, name-defined]
             late_error = late
 
-        class Body(_Body, module.SyncByteStream):  # type: ignore[misc, name-defined]
-            pass
+        class AsyncExchange(_AsyncExchange, module.AsyncByteStream):  # type: ignore[misc, name-defined]
+            late_error = late
 
-        class AsyncBody(_AsyncBody, module.AsyncByteStream):  # type: ignore[misc, name-defined]
-            pass
-
-        self.exchange = One
-        self.body = Body
-        self.async_body = AsyncBody
+        self.exchanges = {"HTTPTransport": SyncExchange, "AsyncHTTPTransport": AsyncExchange}
 
 
 _libraries: dict[type, _Library] = {}  # by the class of a request
@@ -80,15 +76,19 @@ def _library_of(cls: type) -> _Library:
 
 
 class _Exchange(Exchange):
-    __slots__ = ("_given", "_inner", "_request", "_timeouts", "_transport")
+    """A request, and then the body of its response, whose end is the end of the exchange."""
 
-    def __init__(self, guard: AnyGuard, transport: _Settings, inner: Any, request: Any) -> None:
+    __slots__ = ("_given", "_header", "_inner", "_pieces", "_request", "_stream", "_timeouts")
+
+    def __init__(self, guard: AnyGuard, header: str | None, inner: Any, request: Any) -> None:
         super().__init__(guard)
-        self._transport = transport
+        self._header = header
         self._inner = inner
         self._request = request
         self._given = request.extensions
         self._timeouts: dict[str, float] = {}
+        self._stream: Any = None
+        self._pieces: Any = _NONE
 
     def _send(self, seconds: float) -> tuple[Any, int]:
         try:
@@ -105,37 +105,36 @@ class _Exchange(Exchange):
         return 0 if response is None else response.status_code
 
     def _limited(self, seconds: float) -> Any:
-        """The request, with the time limits that hold until its head has come: it keeps its own."""
-        request = self._request
-        request.extensions = self._extensions(self._given, seconds)
-        return request
-
-    def _extensions(self, given: MutableMapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The request's own, with time limits that are the least of its, the integration's, and what is left."""
+        """The request, until its head has come with time limits that are the least of its, the integration's, and what
+        is left."""
+        request, given = self._request, self._given
         ours = self._guard._recovery.integration.config.timeouts
-        connect, read, write, pool = ours.connect, ours.read, ours.write, seconds
-        if asked := given.get("timeout"):
-            connect = _least(asked.get("connect"), connect)
-            read = _least(asked.get("read"), read)
-            write = _least(asked.get("write"), write)
-            pool = _least(asked.get("pool"), pool)
+        connect, read, write = ours.connect, ours.read, ours.write
         timeouts = self._timeouts = {
             "connect": connect if connect < seconds else seconds,
             "read": read if read < seconds else seconds,
             "write": write if write < seconds else seconds,
-            "pool": pool,
+            "pool": seconds,
         }
-        header = self._transport.deadline_header
-        if header is not None:
+        asked = given.get("timeout")
+        if asked:
+            for phase in timeouts:
+                most = asked.get(phase)
+                if most is not None and most < timeouts[phase]:
+                    timeouts[phase] = most
+        if self._header is not None:
             with deadline(seconds):
-                inject_deadline(self._request.headers, header=header)
-        return {**given, "timeout": timeouts}
+                inject_deadline(request.headers, header=self._header)
+        request.extensions = {**given, "timeout": timeouts}
+        return request
 
     def reads(self) -> None:
         """The body begins."""
-        timeouts, left = self._timeouts, self.left()
-        if timeouts and left < timeouts["read"]:  # the inner transport looks at it when the body is first asked for
-            timeouts["read"] = left
+        timeouts = self._timeouts
+        if timeouts:
+            left = (self.until - now_ns()) / SECOND
+            if left < timeouts["read"]:  # the inner transport looks at it when the body is first asked for
+                timeouts["read"] = max(left, 0.0)
 
     def _drop(self, response: Any) -> None:
         response.close()
@@ -147,54 +146,66 @@ class _Exchange(Exchange):
         return type(error).__name__ == "PoolTimeout"
 
 
-def _least(asked: float | None, limit: float) -> float:
-    return limit if asked is None or asked > limit else asked
-
-
-class _Body:
-    """The body of a response, whose end is the end of the exchange."""
-
-    def __init__(self, stream: Any, exchange: _Exchange) -> None:
-        self._stream = stream
-        self._exchange = exchange
+class _SyncExchange(_Exchange):
+    __slots__ = ()
 
     def __iter__(self) -> Iterator[bytes]:
-        exchange = self._exchange
         try:
-            exchange.reads()
+            self.reads()
             for chunk in self._stream:
-                exchange.in_time()
-                exchange.came = True
+                self.in_time()
+                self.came = True
                 yield chunk
         except GeneratorExit:
             raise  # the reader has left; close() comes
         except BaseException as error:
-            exchange.ended(error)
+            self.ended(error)
             raise
-        exchange.ended()
+        self.ended()
 
     def close(self) -> None:
         try:
             self._stream.close()
         finally:
-            self._exchange.leave()
+            self.leave()
 
 
-class _AsyncBody:
+class _AsyncExchange(_Exchange):
     """The same, awaited: a read that takes too long is cancelled."""
 
-    def __init__(self, stream: Any, exchange: _Exchange) -> None:
-        self._stream = stream
-        self._exchange = exchange
-        self._pieces: Any = None
+    __slots__ = ()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        self._exchange.reads()
+        self.reads()
         self._pieces = self._stream.__aiter__()
-        return _Pieces(self._pieces, self._exchange)
+        return self
+
+    @coroutine
+    def __anext__(self) -> Generator[Any, Any, bytes]:
+        try:
+            steps = self._pieces.__anext__().__await__()
+            try:
+                step = steps.send(None)
+            except StopIteration as done:  # it was there
+                piece: bytes = done.value
+            else:
+                piece = yield from self.waiting(steps, step)
+            if now_ns() >= self.until:
+                raise self.late()
+        except StopAsyncIteration:
+            self._pieces = _NONE  # of a generator that has ended nothing is left to close
+            self.ended()
+            raise
+        except GeneratorExit:
+            raise  # the reader has left; aclose() comes
+        except BaseException as error:
+            self.ended(error, patient=True)
+            raise
+        self.came = True
+        return piece
 
     async def aclose(self) -> None:
-        pieces, self._pieces = self._pieces, None
+        pieces, self._pieces = self._pieces, _NONE
         try:
             try:
                 if hasattr(pieces, "aclose"):  # a generator must not be left to the garbage collector: trio minds
@@ -202,72 +213,27 @@ class _AsyncBody:
             finally:  # else the connection would never come back to its pool
                 await self._stream.aclose()
         finally:
-            self._exchange.leave()
+            self.leave()
 
 
-class _Pieces:
-    """The pieces of a body, as they come."""
+class _NoPieces:
+    """There are no more."""
 
-    __slots__ = ("_exchange", "_next")
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
 
-    def __init__(self, pieces: Any, exchange: _Exchange) -> None:
-        self._next = pieces.__anext__
-        self._exchange = exchange
 
-    def __aiter__(self) -> Self:
-        return self
-
-    @coroutine
-    def __anext__(self) -> Generator[Any, Any, bytes]:
-        exchange = self._exchange
-        try:
-            steps = self._next().__await__()
-            try:
-                step = steps.send(None)
-            except StopIteration as done:  # it was there
-                piece: bytes = done.value
-            else:
-                piece = yield from exchange.waiting(steps, step)
-            exchange.in_time()
-        except StopAsyncIteration:
-            exchange.ended()
-            raise
-        except GeneratorExit:
-            raise  # the reader has left; aclose() comes
-        except BaseException as error:
-            exchange.ended(error, patient=True)
-            raise
-        exchange.came = True
-        return piece
+_NONE = _NoPieces()
 
 
 class _Settings(_Transport):  # type: ignore[misc]  # checkers take it for a transport of either library
     """What both transports are told."""
 
-    def __init__(
-        self,
-        integration: Chooser,
-        inner: Any = None,
-        *,
-        per_host: bool = False,
-        max_hosts: int = 256,
-        operation: str | None = None,
-        retry: bool = True,
-        retry_methods: Iterable[str] = IDEMPOTENT,
-        send_deadline: bool | str = False,
-    ) -> None:
-        self._hosts = Hosts(
-            integration,
-            per_host=per_host,
-            max_hosts=max_hosts,
-            operation=operation,
-            retry=retry,
-            retry_methods=retry_methods,
-        )
+    def __init__(self, integration: Chooser, inner: Any = None, **options: Unpack[HostOptions]) -> None:
+        self._hosts = Hosts(integration, **options)
         self._inner = inner
-        self.deadline_header = (HEADER if send_deadline is True else send_deadline) or None
 
-    def _exchange(self, request: Any, kind: str) -> tuple[_Library, _Exchange | None]:
+    def _exchange(self, request: Any, kind: str) -> Any:
         """None: the guard is a pass-through."""
         library = _libraries.get(type(request)) or _library_of(type(request))
         if self._inner is None:
@@ -277,19 +243,22 @@ class _Settings(_Transport):  # type: ignore[misc]  # checkers take it for a tra
         host = host_of(url.scheme, url.host, url.port) if hosts.by_host else ""
         again = method in hosts.retry_methods or "idempotency-key" in request.headers
         guard = hosts.guard(host, method, again and isinstance(request.stream, library.fixed))
-        return library, None if guard._disabled else library.exchange(guard, self, self._inner, request)
+        if guard._disabled:
+            return None
+        return library.exchanges[kind](guard, hosts.deadline_header, self._inner, request)
 
 
-def _has_body(response: Any, exchange: _Exchange) -> bool:
-    """Whether there is a body to come. One that the inner transport made out of its memory has been read, and after
-    101 the connection is another protocol's."""
+def _attend(response: Any, exchange: _Exchange) -> Any:
+    """The response, whose body is to go by the exchange, if there is one to come. What the inner transport made out of
+    its memory has been read, and after 101 the connection is another protocol's."""
     if response.is_stream_consumed or response.status_code == SWITCHED:
         exchange.ended()
-        return False
+        return response
     for name, value in response.headers.raw:
         if len(name) == _KIND_LENGTH and name.lower() == b"content-type" and value.strip().lower().startswith(_FEED):
             exchange.feeds()
-    return True
+    exchange._stream, response.stream = response.stream, exchange
+    return response
 
 
 class FailsoftTransport(_Settings):
@@ -316,13 +285,10 @@ class FailsoftTransport(_Settings):
     """
 
     def handle_request(self, request: Any) -> Any:
-        library, exchange = self._exchange(request, "HTTPTransport")
+        exchange = self._exchange(request, "HTTPTransport")
         if exchange is None:
             return self._inner.handle_request(request)
-        response = exchange.run()
-        if _has_body(response, exchange):
-            response.stream = library.body(response.stream, exchange)
-        return response
+        return _attend(exchange.run(), exchange)
 
     def close(self) -> None:
         if self._inner is not None:
@@ -350,13 +316,13 @@ class AsyncFailsoftTransport(_Settings):
     """
 
     async def handle_async_request(self, request: Any) -> Any:
-        library, exchange = self._exchange(request, "AsyncHTTPTransport")
+        exchange = self._exchange(request, "AsyncHTTPTransport")
         if exchange is None:
             return await self._inner.handle_async_request(request)
-        response = await exchange.run_async()
-        if _has_body(response, exchange):
-            response.stream = library.async_body(response.stream, exchange)
-        return response
+        kind, response, permit, took = await exchange.first()
+        if kind != SUCCEEDED:
+            response = await exchange.rest(kind, response, permit, took)
+        return _attend(response, exchange)
 
     async def aclose(self) -> None:
         if self._inner is not None:
@@ -378,7 +344,6 @@ class AsyncFailsoftTransport(_Settings):
 
 
 _INNER = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy", "uds", "local_address", "socket_options")
-_OUTER = ("per_host", "max_hosts", "operation", "retry", "retry_methods", "send_deadline")
 
 
 def client(integration: Chooser, library: ModuleType | None = None, **options: Any) -> Any:
@@ -400,7 +365,7 @@ def _client(
 ) -> Any:
     library = library or _installed()
     below = {name: options.pop(name) for name in _INNER if name in options}
-    ours = {name: options.pop(name) for name in _OUTER if name in options}
+    ours = {name: options.pop(name) for name in OPTIONS if name in options}
     if isinstance(integration, Integration):
         limits = integration.config.timeouts
         own = library.Timeout(limits.overall, connect=limits.connect, read=limits.read, write=limits.write)

@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 try:
     from nats.aio.client import Client
     from nats.errors import ConnectionClosedError, StaleConnectionError, UnexpectedEOF
+    from nats.protocol.parser import PERMISSIONS_ERR
 except ModuleNotFoundError as error:
     if error.name != "nats":
         raise
     raise ImportError("nats-py is not installed: pip install 'failsoft[streams]'") from error
 
 from ..integrations import Integration
+from ..streams.connections import ended
 
 __all__ = ["stream"]
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 _FATAL = (UnexpectedEOF, StaleConnectionError, OSError)
 """Errors that a connection ends with."""
+
+_CLOSING = 0.1
+"""Seconds to close a client that never came to be; nats-py would wait for ever where TLS has failed."""
 
 _OURS = ("allow_reconnect", "servers")
 
@@ -97,19 +102,20 @@ class _Connection:
                 self._tries += 1
                 if self._tries >= (1 if isinstance(self._servers, str) else len(self._servers)):
                     raise error
-            if isinstance(error, _FATAL):  # nats-py may wait long for itself before it says that it is closed
+            # nats-py may wait long for itself before it says that it is closed, and a forbidden subject is only silent.
+            if isinstance(error, _FATAL) or PERMISSIONS_ERR in str(error):
                 self._messages.put_nowait(None)
             if told is not None:
                 await told(error)
 
         closed = self._settings.get("closed_cb")
 
-        async def ended() -> None:
+        async def left() -> None:
             self._messages.put_nowait(None)
             if closed is not None:
                 await closed()
 
-        settings = {**self._settings, "error_cb": failed, "closed_cb": ended}
+        settings = {**self._settings, "error_cb": failed, "closed_cb": left}
         client = self._client = Client()
         try:
             await client.connect(self._servers, allow_reconnect=False, **settings)
@@ -117,9 +123,11 @@ class _Connection:
             for subject in self._subjects:
                 await client.subscribe(subject, queue=self._queue, cb=self._messages.put)
             await client.flush(settings["connect_timeout"])
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Exception):
-                await client.close()
+                await ended(client.close(), _CLOSING)
+            if isinstance(error, Exception) and (reason := self._reason()) is not None:
+                raise reason from error
             raise
         return self
 
@@ -134,9 +142,12 @@ class _Connection:
         message = await self._messages.get()
         if message is None:
             self._messages.put_nowait(None)  # for whoever asks again
-            error = self._error
-            raise error if error is not None else ConnectionClosedError
+            raise self._reason() or ConnectionClosedError()
         return message if self._decode is None else self._decode(message)
+
+    def _reason(self) -> Exception | None:
+        """What the server has said last, or what has become of the connection."""
+        return self._error or self._client.last_error
 
 
 class _Iterator:

@@ -8,8 +8,6 @@ session.mount("https://", FailsoftAdapter(api))
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 try:
     import requests
     from requests.adapters import HTTPAdapter
@@ -23,9 +21,9 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
 
 from ..deadlines import deadline
-from ..wire import HEADER, inject_deadline
+from ..wire import inject_deadline
 from .exchange import Exchange, late_error
-from .hosts import IDEMPOTENT, Hosts, host_of
+from .hosts import IDEMPOTENT, OPTIONS, Hosts, host_of
 
 __all__ = ["IDEMPOTENT", "FailsoftAdapter"]
 
@@ -55,27 +53,8 @@ class FailsoftAdapter(HTTPAdapter):
     - `options`: those of `HTTPAdapter`. Its `max_retries` are 0 by default and should stay so.
     """
 
-    def __init__(
-        self,
-        integration: Chooser,
-        *,
-        per_host: bool = False,
-        max_hosts: int = 256,
-        operation: str | None = None,
-        retry: bool = True,
-        retry_methods: Iterable[str] = IDEMPOTENT,
-        send_deadline: bool | str = False,
-        **options: Any,
-    ) -> None:
-        self._hosts = Hosts(
-            integration,
-            per_host=per_host,
-            max_hosts=max_hosts,
-            operation=operation,
-            retry=retry,
-            retry_methods=retry_methods,
-        )
-        self.deadline_header = (HEADER if send_deadline is True else send_deadline) or None
+    def __init__(self, integration: Chooser, **options: Any) -> None:
+        self._hosts = Hosts(integration, **{name: options.pop(name) for name in OPTIONS if name in options})
         super().__init__(**options)
 
     def __reduce__(self) -> Any:
@@ -112,7 +91,7 @@ class FailsoftAdapter(HTTPAdapter):
 
 
 class _Exchange(Exchange):
-    __slots__ = ("_adapter", "_options", "_request", "_timeout")
+    __slots__ = ("_adapter", "_header", "_options", "_request", "_timeout")
 
     late_error = late_error(requests.ReadTimeout)
 
@@ -121,12 +100,13 @@ class _Exchange(Exchange):
     ) -> None:
         super().__init__(guard)
         self._adapter = adapter
+        self._header = adapter._hosts.deadline_header
         self._request = request
         self._timeout = timeout
         self._options = options
 
     def _send(self, seconds: float) -> tuple[Any, int]:
-        header = self._adapter.deadline_header
+        header = self._header
         if header is not None:
             with deadline(seconds):
                 inject_deadline(self._request.headers, header=header)

@@ -25,18 +25,24 @@ except ModuleNotFoundError as error:
 from sqlalchemy import event, util
 
 from .. import clients
+from .._core import TOO_LATE, now_ns
 from ..classify import classify_error, register_classifier
 from ..config import ErrorCategory
+from ..course import REFUSED, SUCCEEDED
 from ..errors import IntegrationTimeoutError
+from ..expiry import verdict
 from ..forks import new_lock
 from ..integrations import Integration
 from ..standard import peek
+from .exchange import Exchange
 
 __all__ = ["PoolCounts", "protect"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .exchange import Ended
 
 
 class PoolCounts:
@@ -113,13 +119,13 @@ class _Gate:
         self._integration = integration
         dialect = engine.dialect
         kind = _spawned if dialect.is_async else _as_it_is
-        wait = await_only if dialect.is_async else _as_it_is
         self._connect = integration.guard(kind(_connector(dialect, integration)), operation="CONNECT", retry=retry)
         event.listen(engine, "do_connect", self._connected)
         event.listen(engine, "handle_error", _broken)
         for name in _EXECUTE:
-            guard = integration.guard(kind(getattr(dialect, name)), operation="EXECUTE", retry=False)
-            event.listen(engine, name, _listener(guard, wait))
+            do = getattr(dialect, name)
+            guard = integration.guard(do, operation="EXECUTE", retry=False)
+            event.listen(engine, name, (_async_listener if dialect.is_async else _listener)(guard))
 
     def _connected(self, dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Any:
         _limit(dialect, self._integration, options)
@@ -130,14 +136,66 @@ class _Gate:
 _EXECUTE = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
-def _listener(guard: Any, wait: Any) -> Any:
+def _listener(guard: Any) -> Any:
     """`guard` as a listener, which says that it has done it."""
 
     def listener(*args: Any) -> bool:
-        wait(guard(*args))
+        guard(*args)
         return True
 
     return listener
+
+
+def _async_listener(guard: Any) -> Any:
+    """The same where the statement waits by switching greenlets: in the one it is in, for another would cost more than
+    all the rest."""
+    do = guard.__wrapped__
+
+    def listener(*args: Any) -> bool:
+        if guard._disabled:
+            do(*args)
+        else:
+            statement = _Statement(guard, do, args)
+            statement.run()
+            statement.ended()
+        return True
+
+    return listener
+
+
+class _Statement(Exchange):
+    """One statement of an async engine, seen from within its greenlet: what it awaits, the event loop's side awaits."""
+
+    __slots__ = ("_args", "_do")
+
+    def __init__(self, guard: Any, do: Any, args: tuple[Any, ...]) -> None:
+        super().__init__(guard)
+        self._do = do
+        self._args = args
+
+    def _attempt(self, until: int, _args: object = None, _kwargs: object = None) -> Ended:
+        guard = self._guard
+        if now_ns() >= until:
+            return REFUSED, guard._refuse(TOO_LATE), 0, 0
+        permit, self._place, waits = guard._gate(1, False)
+        if waits:
+            permit = await_only(self._waited(permit, until))
+        if not permit & 1:
+            return REFUSED, guard._refuse(permit), 0, 0
+        seconds, armed = self._started_with(permit, until), None
+        try:
+            if guard._recovery.integration.chaos:
+                from ..chaos_plans import befall
+
+                await_only(self.bounded(befall(guard._recovery)))
+                seconds = self.left()
+            armed = self._arm(seconds)
+            self._do(*self._args)
+            if armed is not None and (fired := armed.disarm()) is not None:
+                verdict(*fired, None, self.late)
+        except BaseException as error:
+            return self._failed(self._disarmed(armed, error), patient=True)
+        return SUCCEEDED, None, 0, now_ns() - self._started
 
 
 def _as_it_is(value: Any) -> Any:

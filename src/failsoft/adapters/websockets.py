@@ -66,21 +66,28 @@ class _Connection:
 
     def __init__(self, url: str, settings: dict[str, Any], subscribe: Any, decode: Any) -> None:
         self._opening = connect(url, **settings)
+        self._socket: Any = None
         self._subscribe = subscribe
         self._decode = decode
 
     async def __aenter__(self) -> Messages:
-        socket = await self._opening.__aenter__()
+        socket = self._socket = await self._opening.__aenter__()
         try:
             for message in await _said(self._subscribe):
                 await socket.send(message)
         except BaseException:
-            await self._opening.__aexit__(None, None, None)
+            await self.__aexit__()
             raise
         return Messages(socket.recv, ConnectionClosedOK, self._decode)
 
-    async def __aexit__(self, *error: Any) -> None:
-        await self._opening.__aexit__(*error)
+    async def __aexit__(self, *_: Any) -> None:
+        try:
+            await self._opening.__aexit__(None, None, None)
+        except (
+            BaseException
+        ):  # cut off: the peer does not answer, and its socket would be open until somebody collects it
+            self._socket.transport.abort()
+            raise
 
 
 class Messages:

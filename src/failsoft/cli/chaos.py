@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import click
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 @click.group()
 def chaos() -> None:
@@ -57,6 +61,46 @@ def proxy(listen: str | None, to: str, seed: int | None, seconds: float | None, 
         accepted = between.accepted
         between.close()
     click.echo(f"{accepted} connection{'' if accepted == 1 else 's'}")
+
+
+@chaos.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--latency", metavar="DURATION", help='How long a call is held up: seconds, or "50ms".')
+@click.option("--latency-most", metavar="DURATION", help="Then for any time between the two.")
+@click.option("--error", metavar="CATEGORY", help="What calls fail with: TIMEOUT, NETWORK, SERVER_ERROR, ...")
+@click.option("--rate", metavar="SHARE", help="The share of the calls that it befalls, 0 to 1; default: all.")
+@click.option("--seed", metavar="INTEGER", help="The same calls each time.")
+def run(name: str, command: tuple[str, ...], **faults: str | None) -> None:
+    """Run COMMAND with faults in its calls of the integration NAME.
+
+    By the environment: for programs that read their settings with failsoft.load_config().
+    """
+    import os
+    import subprocess
+
+    from failsoft.config import ChaosConfig
+    from failsoft.config_values import read_text
+    from failsoft.config_variables import capitals
+
+    given = {field: text for field, text in faults.items() if text is not None}
+    if not given.keys() & {"latency", "latency_most", "error"}:
+        raise click.UsageError("nothing would befall it; give --latency or --error")
+    try:
+        read: dict[str, Any] = {
+            field: read_text(f"--{field.replace('_', '-')}", "chaos", field, text) for field, text in given.items()
+        }
+        ChaosConfig(**read)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    variables = {f"FAILSOFT_{capitals(name)}__CHAOS__{field.upper()}": text for field, text in given.items()}
+    try:
+        ended = subprocess.run(command, env={**os.environ, **variables}, check=False)
+    except OSError as error:
+        raise click.ClickException(f"cannot run {command[0]}: {error.strerror or error}") from error
+    except KeyboardInterrupt:  # it has heard of it, too
+        raise SystemExit(130) from None
+    raise SystemExit(ended.returncode)
 
 
 COMMANDS = (chaos,)

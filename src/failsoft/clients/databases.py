@@ -24,8 +24,18 @@ _SQLSTATES = {
     "57": ErrorCategory.SERVER_ERROR,  # operator intervention: shutting down, starting up
     "58": ErrorCategory.SERVER_ERROR,  # system error
     "XX": ErrorCategory.SERVER_ERROR,  # internal error
-    **dict.fromkeys(("0A", "22", "23", "26", "28", "3D", "3F", "42", "44"), ErrorCategory.CLIENT_ERROR),
-}
+    "25P04": ErrorCategory.TIMEOUT,  # transaction_timeout
+    "F0": ErrorCategory.SERVER_ERROR,  # its configuration
+    "HV": ErrorCategory.SERVER_ERROR,  # of what is behind it: foreign data
+    # What was asked for: the statement, its data, rights, order or size, or an exception raised by a function (P0, 38).
+    **dict.fromkeys(
+        (
+            "0A", "10", "20", "21", "22", "23", "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B",
+            "3D", "3F", "42", "44", "54", "55", "P0",
+        ),
+        ErrorCategory.CLIENT_ERROR,
+    ),
+}  # fmt: skip
 
 
 def _of_postgres(error: object) -> ErrorCategory | None:
@@ -95,6 +105,8 @@ def _redis(module: str) -> dict[str, Rule]:
         # The server answered that it cannot now.
         f"{module}.exceptions.BusyLoadingError": ErrorCategory.SERVER_ERROR,
         f"{module}.exceptions.ClusterDownError": ErrorCategory.SERVER_ERROR,
+        f"{module}.exceptions.ClusterError": ErrorCategory.SERVER_ERROR,  # its moves have no end
+        f"{module}.exceptions.SlotNotCoveredError": ErrorCategory.SERVER_ERROR,
         f"{module}.exceptions.MasterDownError": ErrorCategory.SERVER_ERROR,
         f"{module}.exceptions.OutOfMemoryError": ErrorCategory.SERVER_ERROR,
         f"{module}.exceptions.ReadOnlyError": ErrorCategory.SERVER_ERROR,  # a replica since the failover

@@ -172,13 +172,21 @@ _CLOSE_CODES = {
 """RFC 6455, 7.4.1, and the IANA registry of close codes, as the peer gave them."""
 
 
+_OUR_CLOSE_CODES = {
+    1002: ErrorCategory.SERVER_ERROR,  # what came was no frame
+    1007: ErrorCategory.SERVER_ERROR,  # nor UTF-8
+    1009: ErrorCategory.VALIDATION,  # larger than our own `max_size`, and will be again
+    1011: ErrorCategory.TIMEOUT,  # our pings were not answered
+}
+"""As we gave them first; the peer repeats them."""
+
+
 def _of_websocket(error: object) -> ErrorCategory:
-    """By the code that the peer closed with; without one the connection has broken off."""
-    code = peek(peek(error, "rcvd"), "code")
-    if isinstance(code, int):
-        return _CLOSE_CODES.get(code, ErrorCategory.NETWORK)
-    # Closed by ourselves, for our pings were not answered.
-    return ErrorCategory.TIMEOUT if peek(peek(error, "sent"), "code") == 1011 else ErrorCategory.NETWORK
+    """By the code that it was closed with, by who closed it; without one the connection has broken off."""
+    code, ours = (peek(peek(error, side), "code") for side in ("rcvd", "sent"))
+    if isinstance(ours, int) and (code is None or peek(error, "rcvd_then_sent") is False):
+        return _OUR_CLOSE_CODES.get(ours, ErrorCategory.NETWORK)
+    return _CLOSE_CODES.get(code, ErrorCategory.NETWORK) if isinstance(code, int) else ErrorCategory.NETWORK
 
 
 def _websockets() -> dict[str, Rule]:

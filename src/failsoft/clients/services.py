@@ -69,6 +69,27 @@ def _nats(category: ErrorCategory, *names: str) -> dict[str, Rule]:
     return dict.fromkeys((f"nats.{name}" for name in names), category)
 
 
+_NATS_WORDS = {
+    "authorization violation": ErrorCategory.CLIENT_ERROR,
+    "permissions violation": ErrorCategory.CLIENT_ERROR,
+    "authentication": ErrorCategory.CLIENT_ERROR,  # expired, revoked, timeout
+    "payload violation": ErrorCategory.VALIDATION,
+    "exceeded": ErrorCategory.SERVER_ERROR,  # connections, subscriptions: it has no room for more
+    "stale connection": ErrorCategory.NETWORK,
+    "shutdown": ErrorCategory.NETWORK,
+    "expecting info": ErrorCategory.SERVER_ERROR,  # whoever answered speaks another protocol
+    "json parse error": ErrorCategory.SERVER_ERROR,
+}
+"""What a server says in `-ERR`, which nats-py hands on in words alone."""
+
+
+def _of_nats_words(error: object) -> ErrorCategory | None:
+    if not isinstance(error, Exception) or not error.args or not isinstance(error.args[0], str):
+        return None
+    words = error.args[0].lower()
+    return next((category for said, category in _NATS_WORDS.items() if said in words), None)
+
+
 def _of_jetstream(error: object) -> ErrorCategory | None:
     """Its codes are those of HTTP."""
     return category_of_status(peek(error, "code"))
@@ -134,6 +155,7 @@ RULES: dict[str, Rule] = {
         "errors.NoServersError",
         "errors.ConnectionClosedError",
         "errors.ConnectionReconnectingError",
+        "errors.ConnectionDrainingError",
         "errors.StaleConnectionError",
         "errors.UnexpectedEOF",
         "errors.OutboundBufferLimitError",
@@ -158,9 +180,12 @@ RULES: dict[str, Rule] = {
         ErrorCategory.VALIDATION,
         "errors.MaxPayloadError",
         "errors.BadSubjectError",
+        "errors.BadSubscriptionError",
+        "errors.InvalidCallbackTypeError",
         "errors.BadTimeoutError",
         "errors.JsonParseError",
     ),
+    "nats.errors.Error": _of_nats_words,
     "nats.js.errors.APIError": _of_jetstream,
     **_botocore(),
 }

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable
 
 from .. import events, timers
-from .._core import StreamSteps, now_ns
+from .._core import StreamSteps, now_ns, remaining
 from ..checks import LONGEST, duration
 from ..classify import classify_error, retry_after_of
 from ..config import ErrorCategory
@@ -340,7 +340,8 @@ class Stream(Feed, StreamSteps["T"]):
         """Wait before the next try. False: there is none."""
         policy, category = self.integration.config.retry_policy, classify_error(error)
         hint = retry_after_of(error)
-        again = retryable(policy, category, hint)
+        left = remaining()
+        again = retryable(policy, category, hint) and (hint is None or left is None or hint <= left)
         if not again or (self._max_reconnects is not None and self._tries >= self._max_reconnects):
             self._state = StreamState.CLOSED
             return False
