@@ -565,6 +565,8 @@ static void open_heir(fs_breaker *heir, const fs_breaker *breaker, uint64_t gate
     heir->until = fs_load_acquire(&breaker->until);
     heir->reopenings = fs_load_acquire(&breaker->reopenings);
     heir->ramped = fs_load_acquire(&breaker->ramped);
+    for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++)
+        heir->lease[slot] = fs_load_acquire(&breaker->lease[slot]); /* or a probe let go meanwhile would not be its */
     gate &= ~(FS_GATE_WATCHED | FS_GATE_MOVED);
     fs_store_release(&heir->gate, gate | (heir->config.last ? FS_GATE_WATCHED : 0));
 }
@@ -596,7 +598,12 @@ fs_breaker *fs_breaker_copy(const fs_breaker *breaker, fs_arena *arena) {
         fs_breaker_free(heir);
         return NULL;
     }
-    open_heir(heir, breaker, fs_breaker_gate(breaker));
+    uint64_t gate, after = fs_breaker_gate(breaker);
+    do { /* until nothing has changed meanwhile: the ends are of the state that they are copied with */
+        gate = after;
+        open_heir(heir, breaker, gate);
+        after = fs_breaker_gate(breaker);
+    } while (fs_gate_generation(after) != fs_gate_generation(gate));
     return heir;
 }
 

@@ -301,12 +301,21 @@ fs_breaker *fs_member_join(const fs_joining *joining, fs_breaker *own, fs_seat *
     return breaker;
 }
 
-void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now) {
+/* The member that a seat was taken of, NULL: it has been swept away, and its blocks may be another's by now. */
+static fs_member *member_still(const fs_shared *shared, const fs_seat *seat) {
+    const fs_member *member = member_at(shared, seat->member);
+    return member && seat_of(seat, member) ? mine(member) : NULL;
+}
+
+bool fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now) {
     for (fs_series *s = seat->series ? (fs_series *)fs_arena_follow(seat, seat->series) : NULL; s;
          s = s->next ? (fs_series *)fs_arena_follow(s, s->next) : NULL)
         fs_series_clear(s, now);
-    fs_store_release(&fs_member_of(breaker)->seats[mapping->slot], seat->block.line);
+    fs_member *member = member_still(mapping->shared, seat);
+    if (!member) return false;
+    fs_store_release(&member->seats[mapping->slot], seat->block.line);
     if (fs_load_relaxed(&seat->chaos)) fs_member_chaos(mapping, breaker, seat, true); /* others did not know of it */
+    return true;
 }
 
 static bool chaotic(const fs_shared *shared, const fs_member *member) {
@@ -338,10 +347,10 @@ void fs_member_chaos(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, bo
 
 void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now) {
     fs_shared *shared = mapping->shared;
-    fs_member *member = fs_member_of(breaker);
+    fs_member *member = member_still(shared, seat);
     fs_totals recent = {0}, ever = {0};
-    if (fs_load_relaxed(&seat->chaos)) fs_member_chaos(mapping, breaker, seat, false);
-    if (mapping->slot < FS_PROCESSES) { /* the child of a fork may have got none: then nobody has seen its counts */
+    if (member && fs_load_relaxed(&seat->chaos)) fs_member_chaos(mapping, breaker, seat, false);
+    if (member && mapping->slot < FS_PROCESSES) { /* the child of a fork may have got none: then nobody has seen its counts */
         seat_totals(shared, member, mapping->slot, fs_load_acquire(&shared->departed), now, &recent, &ever);
         /* What everybody had seen before shrinks by what is taken along: first, as of `fs_member_join`, and because without
          * a seat the breaker may be swept away at any time. */
@@ -354,7 +363,9 @@ void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs
 
 fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
                              const fs_breaker_config *config) {
-    fs_breaker *own = fs_breaker_copy(breaker, fs_arena_private());
+    bool still = member_still(mapping->shared, seat) != NULL;
+    fs_breaker *own = still ? fs_breaker_copy(breaker, fs_arena_private())
+                            : fs_breaker_take(fs_arena_private(), config, now);
     if (!own) return NULL;
     fs_last_resize(&own->last, own->config.last, config->last);
     own->config = *config;

@@ -66,15 +66,19 @@ static fs_shared_status space(int file, size_t from, size_t bytes) {
 
 /* ---- the lock */
 
+/* Not fs_now(): a fake clock stands still. */
+static uint64_t real_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * FS_NS_PER_SECOND + (uint64_t)t.tv_nsec;
+}
+
 static int take_lock(int file, fs_ns patience) {
     struct timespec pause = {0, 1000000};
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t); /* not fs_now(): a fake clock stands still */
-    uint64_t end = (uint64_t)t.tv_sec * FS_NS_PER_SECOND + (uint64_t)t.tv_nsec + patience;
+    uint64_t end = real_now() + patience;
     while (flock(file, LOCK_EX | LOCK_NB) != 0) {
-        clock_gettime(CLOCK_MONOTONIC, &t);
         if (errno != EWOULDBLOCK && errno != EINTR) return -1;
-        if ((uint64_t)t.tv_sec * FS_NS_PER_SECOND + (uint64_t)t.tv_nsec > end) {
+        if (real_now() > end) {
             errno = EWOULDBLOCK;
             return -1;
         }
@@ -296,11 +300,28 @@ static uint32_t in_steps(uint32_t lines, uint32_t most) {
     return up < most ? (uint32_t)up : most;
 }
 
+/* A file system that was full is not asked again at once, or each call for which there is no column would ask it. Who reads
+ * one of the two words before it is written asks once more. */
+#define REFUSED_FOR FS_NS_PER_SECOND
+static uint64_t refused_at;
+static uint32_t refused_lines[2]; /* of the slot, of the common arena; 0: nothing has been refused */
+
+static bool refused(bool common, uint32_t lines) {
+    uint32_t most = fs_load_relaxed(&refused_lines[common]);
+    return most && lines >= most && real_now() - fs_load_relaxed(&refused_at) < REFUSED_FOR;
+}
+
+static void remember_refusal(bool common, uint32_t lines) {
+    fs_store_relaxed(&refused_at, real_now());
+    fs_store_relaxed(&refused_lines[common], lines);
+}
+
 static bool reserve(fs_arena *arena, uint32_t lines) {
     if (!here) return false;
     bool common = arena == fs_shared_common(here->shared);
     bool own = arena == fs_arena_private() && here->slot < FS_PROCESSES;
     if (!common && !own) return false;
+    if (refused(common, lines)) return false;
     uint32_t wanted = in_steps(lines + SPACE_STEP / 2, arena->capacity);
     const char *part = common ? (const char *)arena : (const char *)fs_shared_slot(here->shared, here->slot);
     int file = open_again(here);
@@ -311,7 +332,9 @@ static bool reserve(fs_arena *arena, uint32_t lines) {
         got = space_for(file, part, wanted) == FS_SHARED_OK;
     }
     close(file);
+    if (!got) remember_refusal(common, lines);
     if (!got) return false;
+    fs_store_relaxed(&refused_lines[common], 0);
     if (own) fs_store_release(&here->shared->process[here->slot].reserved, wanted);
     uint32_t had = fs_load_relaxed(&arena->reserved);
     while (had < wanted && !fs_cas(&arena->reserved, &had, wanted)) {}

@@ -168,8 +168,9 @@ class Breaker:
         """Let whoever looks at the arena find this process's retry budget and load control."""
     def label(self, operation: Operation, name: bytes) -> None:
         """Number an operation as all processes do that share this breaker."""
-    def sit(self) -> None:
-        """In the child of a fork: count here from nothing."""
+    def sit(self) -> bool:
+        """In the child of a fork, under the arena's lock: count here from nothing. False: the breaker has gone since, and this
+        is one of its own."""
     def labels(self) -> dict[int, str]:
         """{number: name} of the operations of all processes that share this breaker."""
     def adopt(self, operation: Operation) -> None:
@@ -220,8 +221,9 @@ ARENA_TROUBLES: Final[tuple[str, ...]]
 class ArenaTrouble(Exception):
     """A file cannot be shared: (one of ARENA_TROUBLES, errno)."""
 
-def share_arena(path: str) -> None:
-    """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed."""
+def share_arena(path: str, breakers: Iterable[Breaker] = ()) -> list[Breaker]:
+    """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed.
+    In the child of a fork its parent's `breakers` sit down there; the answer are those that had gone, and are its own now."""
 
 def arena_slot() -> int | None:
     """This process's slot; None: it has none."""

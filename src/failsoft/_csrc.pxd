@@ -368,7 +368,7 @@ cdef extern from "failsoft/members.h" nogil:
         uint32_t type
         fs_ns window
     fs_breaker *fs_member_join(const fs_joining *joining, fs_breaker *own, fs_seat **seat, uint32_t *others)
-    void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
+    bint fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
     void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now)
     void fs_member_chaos(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, bint on)
     fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,

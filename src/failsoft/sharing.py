@@ -102,13 +102,16 @@ class Sharing:
 
     def forked(self) -> None:
         """In a child: a slot of its own, counting from nothing, for the same breakers."""
+        integrations = list(self.registry.with_shards())
         try:
-            _core.share_arena(self.path)
+            gone = _core.share_arena(self.path, [integration.breaker for integration in integrations])
         except ArenaTrouble as error:
             warn("after a fork, this process is not seen in the arena: %s", trouble(self.path, error))
             return
-        for integration in self.registry.with_shards():
-            integration.breaker.sit()
+        alone = {id(breaker) for breaker in gone}
+        for integration in integrations:
+            if id(integration.breaker) in alone:
+                integration.settle()
             integration.forget_baselines()
 
     def _tell(self, name: str, why: str, *args: object) -> None:

@@ -11,8 +11,10 @@ too). What a weaker order lets through is looked for by the explorers' deepest s
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +27,9 @@ sys.path.insert(0, str(ROOT))
 from tests import mutation  # noqa: E402  # it is in the folder above this script's
 
 RULES = ["breaker_table", "breaker_rules", "breaker", "breaker_calls", "breaker_walk", "breaker_capacity"]
+SHARED = ["members", "observe", "shared brief", "shared_stepped deep"]
 TESTS = {  # what changes, and the tests that should notice: the likeliest first. "many": built for many writers
-    "breaker.c": [*RULES, "breaker_threads many", "breaker_explored"],
+    "breaker.c": [*RULES, "breaker_threads many", "move_explored", "breaker_explored"],
     "breaker.h": [*RULES, "breaker_threads many", "breaker_explored"],
     "window.c": ["window", "histogram", "breaker_rules", "window_explored"],
     "window.h": ["window", "breaker_rules", "window_explored"],
@@ -65,6 +68,11 @@ TESTS = {  # what changes, and the tests that should notice: the likeliest first
     "throttle.c": ["throttle", "load", "load_explored"],
     "load.c": ["load", "load many", "load_explored"],
     "load.h": ["load", "load many", "load_explored"],
+    "shared.c": SHARED,
+    "shared.h": SHARED,
+    "members.c": SHARED,
+    "members.h": SHARED,
+    "observe.c": ["observe", "observe many", "members", "shared brief", "shared_stepped deep"],
 }
 ORDERED = {  # besides, for weaker orders. "race": under a sanitizer of threads; "deep": all that an explorer can search
     "breaker.c": ["published race", "breaker_explored deep"],
@@ -75,6 +83,11 @@ ORDERED = {  # besides, for weaker orders. "race": under a sanitizer of threads;
     "histogram.c": ["published race"],
     "histogram.h": ["published race"],
     "arena.c": ["published race", "arena race"],
+    "shared.c": ["published_shared race"],
+    "shared.h": ["published_shared race"],
+    "members.c": ["published_shared race"],
+    "members.h": ["published_shared race"],
+    "observe.c": ["published_shared race"],
     "load.c": ["load_explored deep"],
     "load.h": ["load_explored deep"],
     "bulkhead.h": ["load_explored deep"],
@@ -233,10 +246,12 @@ def copy_sources(at: Path) -> None:
 def build_of(test: str) -> str:
     if test.endswith("race"):
         return "race"
+    if "stepped" in test:
+        return "stepped"
     return "many" if "many" in test or "explored" in test else "one"
 
 
-LINKED = {"one": [], "many": [], "race": ["-fsanitize=thread"]}
+LINKED = {"one": [], "many": [], "race": ["-fsanitize=thread"], "stepped": []}
 
 
 def object_name(source: str, build: str) -> str:
@@ -259,7 +274,8 @@ def compiled(at: Path, source: str, build: str, into: Path) -> Path:
         *LINKED[build],
         "-w",
         f"-I{at / 'csrc/include'}",
-        f"-DFS_MANY_WRITERS={int(build != 'one')}",
+        f"-DFS_MANY_WRITERS={int(build in ('many', 'race'))}",
+        *(["-D_GNU_SOURCE=", "-include", str(at / "tests/c/stepped.h")] if build == "stepped" else []),
         "-c",
     ]
     if subprocess.run([*command, str(place), "-o", str(made)], capture_output=True, check=False).returncode:
@@ -269,13 +285,18 @@ def compiled(at: Path, source: str, build: str, into: Path) -> Path:
 
 def passes(program: Path, test: str) -> bool:
     """Within so many seconds of the processor, however many others want it; what sleeps is given longer."""
-    seconds = 300 if test.endswith("deep") else 60 if "explored" in test else 20
-    try:
-        deep = "deep" if test.endswith("deep") else ""
-        command = ["sh", "-c", f"ulimit -t {seconds}; ulimit -c 0; exec {program} {deep}"]
-        return subprocess.run(command, timeout=10 * seconds, capture_output=True, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    explored = "explored" in test
+    seconds = 300 if explored and "deep" in test else 60 if explored else 20
+    told = next((word for word in ("deep", "brief") if word in test.split()), "")
+    command = ["sh", "-c", f"ulimit -t {seconds}; ulimit -c 0; exec {program} {told}"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
+        try:
+            return run.wait(10 * seconds) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)  # it and its children
+            return False
 
 
 class Shop:

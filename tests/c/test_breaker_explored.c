@@ -18,7 +18,7 @@ static void noted(const fs_decision *decision);
 
 typedef enum {
     END = 0, SUCCEED, FAIL, IGNORE, HANG, TWICE, CLOSE, FORCE, DISABLE, OBSERVE, HALVE, UNLIMIT, TICK, LAPSE, ADOPT, DISOWN,
-    FOLLOW, RETURN, HOLD,
+    FOLLOW, RETURN, HOLD, CHECK_UP, CHECK_FAILS, CHECK_HANGS, OPEN_TO_ALL,
 } action;
 
 #define ACTIONS_MOST 6
@@ -27,6 +27,7 @@ typedef enum {
 static fs_breaker *under;
 static const action (*script)[ACTIONS_MOST];
 static fs_breaker_config settings;
+static fs_ns reserved; /* how long probes are kept for health checks */
 static fs_series *series_of[EXPLORER_THREADS];
 
 /* What the test keeps of the past. */
@@ -45,6 +46,7 @@ static struct {
     uint8_t hung;
     uint8_t adopted, disowned;
     uint8_t halved, unlimited;           /* operators who have said so */
+    uint8_t checks_up[EXPLORER_THREADS]; /* is it a health check that asks? */
     uint8_t wanted[EXPLORER_THREADS];    /* what an operator forces, or a fleet */
     uint32_t looked_at[EXPLORER_THREADS]; /* the generation that a fleet has looked at */
 } past;
@@ -104,7 +106,8 @@ static void check_gate(int thread, uint64_t before, uint64_t after) {
         past.because = (uint8_t)row->because;
         uint32_t enough = event == ON_SUCCESS ? settings.success_threshold : settings.failure_threshold;
         if (row->when == ENOUGH) EX_CHECK(fs_gate_count(before) + 1 >= enough);
-        if (row->when == WAIT_OVER) EX_CHECK(past.now[thread] >= past.opened_until);
+        if (row->when == WAIT_OVER)
+            EX_CHECK(past.now[thread] >= past.opened_until + (past.checks_up[thread] ? 0 : reserved));
         if (from == FS_HALF_OPEN) EX_CHECK(fs_permit_slot(past.permit[thread]) != 0);
     }
     if (to == FS_OPEN) past.opened_until = past.now[thread] + settings.reset_timeout;
@@ -151,9 +154,12 @@ static fs_permit begin_call(int thread) {
     uint32_t asked = current();
     past.now[thread] = past.clock;
     set_event(thread, ON_ACQUIRE, 0);
-    fs_permit permit = fs_breaker_acquire(under, past.now[thread], &change_of);
+    fs_permit permit = past.checks_up[thread] ? fs_breaker_probe(under, past.now[thread], &change_of)
+                                              : fs_breaker_acquire(under, past.now[thread], &change_of);
     check_answer(asked, permit);
     hear(&change_of);
+    if (reserved && fs_permit_slot(permit) && !past.checks_up[thread] && fs_permit_generation(permit) == current())
+        EX_CHECK(past.now[thread] >= past.opened_until + reserved);
     if (fs_permit_granted(permit) && fs_permit_slot(permit)) past.expiry[thread] = past.now[thread] + settings.lease;
     uint32_t inside = 0;
     for (int t = 0; t < ex_now->threads; t++) inside += past.expiry[t] > past.clock;
@@ -217,6 +223,11 @@ static void limit_to(int thread, uint64_t share) {
 
 static void act(int thread, action what, uint64_t place) {
     switch (what) {
+    case CHECK_UP: case CHECK_FAILS: case CHECK_HANGS:
+        past.checks_up[thread] = 1;
+        act(thread, what == CHECK_UP ? SUCCEED : what == CHECK_FAILS ? FAIL : HANG, place);
+        past.checks_up[thread] = 0;
+        return;
     case SUCCEED: case FAIL: case IGNORE: case HANG: case TWICE: {
         fs_permit permit = begin_call(thread);
         ex_begin(place ^ permit << 8);
@@ -243,6 +254,7 @@ static void act(int thread, action what, uint64_t place) {
     case UNLIMIT: limit_to(thread, FS_ALL); return;
     case TICK: past.clock += settings.reset_timeout + LEASE_UNIT; return;
     case LAPSE: past.clock += settings.lease + LEASE_UNIT; return;
+    case OPEN_TO_ALL: past.clock += reserved; return;
     case FOLLOW: follow_to(thread, FS_OPEN); return;
     case RETURN: follow_to(thread, FS_CLOSED_STATE); return;
     case HOLD: fs_breaker_hold(under, past.clock + settings.lease); return;
@@ -273,7 +285,7 @@ static void recovers(void) {
     if (fs_gate_state(word) == FS_OPEN) EX_CHECK((under->until & 0xffff) == tag);
     if (word & FS_GATE_RAMPING) EX_CHECK((under->ramped & 0xffff) == tag);
     EX_CHECK(past.state[tag] == fs_gate_state(word));
-    fs_ns now = past.clock + settings.reset_most + settings.lease + settings.ramp + LEASE_UNIT;
+    fs_ns now = past.clock + settings.reset_most + settings.lease + settings.ramp + reserved + LEASE_UNIT;
     fs_change ignored = {0};
     if (fs_gate_state(word) >= FS_FORCED_OPEN) {
         bool goes = fs_breaker_acquire(under, now, &ignored) & 1;
@@ -338,6 +350,7 @@ typedef struct {
     action script[EXPLORER_THREADS][ACTIONS_MOST];
     double growth;
     enum { SHALLOW, WEAK_IS_DEEP, DEEP } deep; /* what is searched only where there is time */
+    fs_ns reserved;
 } plan;
 
 static struct { uint64_t states, ends; double schedules; uint32_t deepest; int plans; } sums[2];
@@ -354,6 +367,8 @@ static void explore(const plan *of, bool weak) {
         settings.reset_most = 8 * of->wait;
     }
     under = made(settings);
+    reserved = of->reserved;
+    fs_breaker_reserve(under, reserved);
     script = of->script;
     for (int t = 0; t < EXPLORER_THREADS; t++) series_of[t] = fs_series_take(arena, SECOND, START);
     memset(&past, 0, sizeof past);
@@ -367,7 +382,8 @@ static void explore(const plan *of, bool weak) {
     }
     if (of->from == FS_HALF_OPEN) {
         past.clock = START + of->wait;
-        fs_breaker_ignore(under, acquire(under, past.clock));
+        fs_change taken = {0};
+        fs_breaker_ignore(under, fs_breaker_probe(under, past.clock, &taken));
         past.state[3] = FS_HALF_OPEN;
         past.because = FS_BECAUSE_WAIT_OVER;
     }
@@ -398,35 +414,39 @@ static void explore(const plan *of, bool weak) {
 }
 
 static const plan plans[] = {
-    {"two failures open it once", FS_CLOSED_STATE, 2, 1, 1, WAIT, 0, {{FAIL}, {FAIL}}, 0, SHALLOW},
-    {"each failure opens it", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {FAIL}, {SUCCEED}}, 0, SHALLOW},
-    {"failures among successes", FS_CLOSED_STATE, 2, 1, 1, WAIT, 0, {{FAIL, FAIL}, {SUCCEED, FAIL}}, 0, SHALLOW},
-    {"no wait, flapping", FS_CLOSED_STATE, 1, 1, 1, 0, 0, {{FAIL, FAIL}, {FAIL}}, 0, WEAK_IS_DEEP},
-    {"open: two want the one probe", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, SUCCEED}, {SUCCEED, SUCCEED}}, 0, SHALLOW},
-    {"open: one recovers, one fails", FS_OPEN, 1, 1, 2, WAIT, 0, {{TICK, SUCCEED}, {FAIL, FAIL}}, 0, SHALLOW},
-    {"half-open: three probes, two slots", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{SUCCEED}, {SUCCEED}, {FAIL}}, 0, WEAK_IS_DEEP},
-    {"half-open: a probe hangs, its lease lapses", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{HANG}, {SUCCEED}, {LAPSE}}, 0, SHALLOW},
-    {"half-open: a late probe meets its successor", FS_HALF_OPEN, 1, 2, 1, WAIT, 0, {{FAIL}, {SUCCEED, SUCCEED}, {LAPSE}}, 0, SHALLOW},
-    {"half-open: a probe told twice", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{TWICE}, {TWICE}}, 0, SHALLOW},
-    {"half-open: ignored probes", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{IGNORE, IGNORE}, {SUCCEED}}, 0, SHALLOW},
-    {"operator closes what fails", FS_CLOSED_STATE, 2, 1, 1, WAIT, 0, {{FAIL, FAIL}, {CLOSE}}, 0, SHALLOW},
-    {"operator forces it open amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{SUCCEED}, {FORCE}, {FAIL}}, 0, WEAK_IS_DEEP},
-    {"operators disagree", FS_OPEN, 1, 1, 1, 0, 0, {{DISABLE}, {CLOSE}, {FAIL}}, 0, WEAK_IS_DEEP},
-    {"metrics only, then closed", FS_METRICS_ONLY, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {CLOSE}}, 0, SHALLOW},
-    {"limits amid transitions", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {HALVE}, {SUCCEED}}, 0, SHALLOW},
-    {"limits against each other", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{HALVE, SUCCEED}, {UNLIMIT}}, 0, SHALLOW},
-    {"three series report to it", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{ADOPT}, {ADOPT}, {ADOPT}}, 0, SHALLOW},
-    {"calls disowned", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{DISOWN}, {DISOWN}}, 0, SHALLOW},
-    {"a recovery ramps", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{SUCCEED, SUCCEED}, {TICK, FAIL}}, 0, SHALLOW},
-    {"waits grow and start again", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {TICK, SUCCEED}}, 2.0, SHALLOW},
-    {"all at once", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{FAIL}, {SUCCEED, FAIL}, {CLOSE}}, 0, DEEP},
-    {"a fleet opens what fails", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {FOLLOW}, {SUCCEED}}, 0, WEAK_IS_DEEP},
-    {"a fleet opens amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{SUCCEED}, {FOLLOW}}, 0, SHALLOW},
-    {"a fleet closes amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{FAIL}, {RETURN}}, 0, SHALLOW},
-    {"a fleet lengthens a wait", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, FAIL}, {FOLLOW}, {SUCCEED}}, 0, WEAK_IS_DEEP},
-    {"an operator and a fleet", FS_OPEN, 1, 1, 1, WAIT, 0, {{DISABLE}, {RETURN}, {FOLLOW}}, 0, WEAK_IS_DEEP},
-    {"a fleet holds the probes back", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, SUCCEED}, {HOLD, RETURN}}, 0, SHALLOW},
-    {"closed after an opening", FS_OPEN, 1, 1, 1, 0, 0, {{FAIL, FAIL}, {CLOSE}}, 0, SHALLOW},
+    {"two failures open it once", FS_CLOSED_STATE, 2, 1, 1, WAIT, 0, {{FAIL}, {FAIL}}, 0, SHALLOW, 0},
+    {"each failure opens it", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {FAIL}, {SUCCEED}}, 0, SHALLOW, 0},
+    {"failures among successes", FS_CLOSED_STATE, 2, 1, 1, WAIT, 0, {{FAIL, FAIL}, {SUCCEED, FAIL}}, 0, SHALLOW, 0},
+    {"no wait, flapping", FS_CLOSED_STATE, 1, 1, 1, 0, 0, {{FAIL, FAIL}, {FAIL}}, 0, WEAK_IS_DEEP, 0},
+    {"open: two want the one probe", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, SUCCEED}, {SUCCEED, SUCCEED}}, 0, SHALLOW, 0},
+    {"open: one recovers, one fails", FS_OPEN, 1, 1, 2, WAIT, 0, {{TICK, SUCCEED}, {FAIL, FAIL}}, 0, SHALLOW, 0},
+    {"half-open: three probes, two slots", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{SUCCEED}, {SUCCEED}, {FAIL}}, 0, WEAK_IS_DEEP, 0},
+    {"half-open: a probe hangs, its lease lapses", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{HANG}, {SUCCEED}, {LAPSE}}, 0, SHALLOW, 0},
+    {"half-open: a late probe meets its successor", FS_HALF_OPEN, 1, 2, 1, WAIT, 0, {{FAIL}, {SUCCEED, SUCCEED}, {LAPSE}}, 0, SHALLOW, 0},
+    {"half-open: a probe told twice", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{TWICE}, {TWICE}}, 0, SHALLOW, 0},
+    {"half-open: ignored probes", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{IGNORE, IGNORE}, {SUCCEED}}, 0, SHALLOW, 0},
+    {"operator closes what fails", FS_CLOSED_STATE, 2, 1, 1, WAIT, 0, {{FAIL, FAIL}, {CLOSE}}, 0, SHALLOW, 0},
+    {"operator forces it open amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{SUCCEED}, {FORCE}, {FAIL}}, 0, WEAK_IS_DEEP, 0},
+    {"operators disagree", FS_OPEN, 1, 1, 1, 0, 0, {{DISABLE}, {CLOSE}, {FAIL}}, 0, WEAK_IS_DEEP, 0},
+    {"metrics only, then closed", FS_METRICS_ONLY, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {CLOSE}}, 0, SHALLOW, 0},
+    {"limits amid transitions", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {HALVE}, {SUCCEED}}, 0, SHALLOW, 0},
+    {"limits against each other", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{HALVE, SUCCEED}, {UNLIMIT}}, 0, SHALLOW, 0},
+    {"three series report to it", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{ADOPT}, {ADOPT}, {ADOPT}}, 0, SHALLOW, 0},
+    {"calls disowned", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{DISOWN}, {DISOWN}}, 0, SHALLOW, 0},
+    {"a recovery ramps", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{SUCCEED, SUCCEED}, {TICK, FAIL}}, 0, SHALLOW, 0},
+    {"waits grow and start again", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{FAIL, SUCCEED}, {TICK, SUCCEED}}, 2.0, SHALLOW, 0},
+    {"all at once", FS_HALF_OPEN, 1, 2, 2, WAIT, 0, {{FAIL}, {SUCCEED, FAIL}, {CLOSE}}, 0, DEEP, 0},
+    {"a fleet opens what fails", FS_CLOSED_STATE, 1, 1, 1, WAIT, 0, {{FAIL}, {FOLLOW}, {SUCCEED}}, 0, WEAK_IS_DEEP, 0},
+    {"a fleet opens amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{SUCCEED}, {FOLLOW}}, 0, SHALLOW, 0},
+    {"a fleet closes amid a probe", FS_HALF_OPEN, 1, 1, 1, WAIT, WAIT, {{FAIL}, {RETURN}}, 0, SHALLOW, 0},
+    {"a fleet lengthens a wait", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, FAIL}, {FOLLOW}, {SUCCEED}}, 0, WEAK_IS_DEEP, 0},
+    {"an operator and a fleet", FS_OPEN, 1, 1, 1, WAIT, 0, {{DISABLE}, {RETURN}, {FOLLOW}}, 0, WEAK_IS_DEEP, 0},
+    {"a fleet holds the probes back", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, SUCCEED}, {HOLD, RETURN}}, 0, SHALLOW, 0},
+    {"reserved: a health check probes, callers wait", FS_OPEN, 1, 1, 1, WAIT, 0, {{TICK, CHECK_UP}, {SUCCEED, SUCCEED}}, 0, SHALLOW, LEASE},
+    {"a reservation lapses while a check probes", FS_OPEN, 1, 1, 2, WAIT, 0, {{CHECK_FAILS}, {SUCCEED}, {TICK, OPEN_TO_ALL}}, 0, WEAK_IS_DEEP, LEASE / 2},
+    {"a reservation lapses as a check takes the lease", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{CHECK_UP}, {SUCCEED}, {OPEN_TO_ALL}}, 0, SHALLOW, LEASE / 2},
+    {"a checker dies with the reserved probe", FS_HALF_OPEN, 1, 1, 1, WAIT, 0, {{CHECK_HANGS}, {SUCCEED}, {LAPSE}}, 0, SHALLOW, LEASE},
+    {"closed after an opening", FS_OPEN, 1, 1, 1, 0, 0, {{FAIL, FAIL}, {CLOSE}}, 0, SHALLOW, 0},
 };
 
 int main(int arguments, char **argument) {

@@ -1,6 +1,6 @@
 /* The real retry budget, all interleavings: what it holds is what came in less what it granted, to the last retry, and two
  * who read the same traffic pay for it once. */
-#include "explorer.h"
+#include "explored.h"
 
 #include "../../csrc/budget.c"
 
@@ -46,10 +46,8 @@ static void act(action what) {
 }
 
 static void body(int thread) {
-    for (int i = 0; i < 4 && script[thread][i] != END; i++) {
-        if (i) ex_begin((uint64_t)i);
-        act(script[thread][i]);
-    }
+    action what;
+    EX_EACH(what, script[thread], 4) act(what);
 }
 
 static double floor_there;
@@ -91,8 +89,7 @@ static const plan plans[] = {
 };
 
 int main(void) {
-    uint64_t states = 0;
-    uint32_t deepest = 0, searched = 0;
+    ex_sums sums = {0};
     fs_arena *arena = small_arena(16);
     if (!arena) return 2;
     shared = (void *)fs_arena_alloc(arena, sizeof *shared);
@@ -105,22 +102,14 @@ int main(void) {
             fs_payer_begin(&shared->payer, START);
             memset(&past, 0, sizeof past);
             script = plans[i].script;
-            int threads = 0;
-            while (threads < EXPLORER_THREADS && script[threads][0] != END) threads++;
             ex_plan search = {
-                .name = plans[i].name, .threads = threads, .body = body, .always = always, .finally = ended,
+                .name = plans[i].name, .threads = EX_THREADS_IN(script), .body = body, .always = always, .finally = ended,
                 .place_name = named, .shared = shared, .shared_bytes = sizeof *shared,
                 .beside = &past, .beside_bytes = sizeof past, .weak = weak,
             };
-            ex_found found = ex_explore(&search);
-            printf("%-48s %-6s %9" PRIu64 " states %8" PRIu64 " ends %9.3g schedules %4u deep\n", plans[i].name,
-                   weak ? "weak" : "strict", found.states, found.ends, found.schedules, found.deepest);
-            states += found.states;
-            searched++;
-            if (found.deepest > deepest) deepest = found.deepest;
+            ex_search_and_tell(&search, &sums);
         }
-    printf("score: all interleavings of the retry budget | states | %" PRIu64 " | %u searches, depth %u\n", states, searched,
-           deepest);
+    ex_score("all interleavings of the retry budget", &sums);
     free(arena);
     return check_report();
 }

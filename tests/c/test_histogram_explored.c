@@ -1,5 +1,5 @@
 /* What a histogram adds to its window, all interleavings: the slices that a full cell turns, and the extremes. */
-#include "explorer.h"
+#include "explored.h"
 
 /* A reader that meets a turn gives up after so many looks: which is told apart by its fences. */
 #define FS_READS_MOST 3
@@ -66,10 +66,8 @@ static void act(int thread, action what) {
 }
 
 static void body(int thread) {
-    for (int i = 0; i < 4 && script[thread][i] != END; i++) {
-        if (i) ex_begin((uint64_t)i);
-        act(thread, script[thread][i]);
-    }
+    action what;
+    EX_EACH(what, script[thread], 4) act(thread, what);
 }
 
 static void ended(void) {
@@ -92,8 +90,7 @@ static const plan plans[] = {
 };
 
 int main(void) {
-    uint64_t states = 0;
-    uint32_t deepest = 0, searched = 0;
+    ex_sums sums = {0};
     fs_clock_fake(true);
     fs_arena *arena = small_arena(1 << 8);
     if (!arena) return 2;
@@ -106,22 +103,15 @@ int main(void) {
             memset(&past, 0, sizeof past);
             past.low = past.high = 100;
             script = plans[i].script;
-            int threads = 0;
-            while (threads < EXPLORER_THREADS && script[threads][0] != END) threads++;
             ex_plan search = {
-                .name = plans[i].name, .threads = threads, .body = body, .finally = ended, .shared = &under->slices,
+                .name = plans[i].name, .threads = EX_THREADS_IN(script), .body = body, .finally = ended, .shared = &under->slices,
                 .shared_bytes = offsetof(fs_histogram, column) - offsetof(fs_histogram, slices), /* there are no columns */
                 .beside = &past, .beside_bytes = sizeof past, .weak = weak,
             };
-            ex_found found = ex_explore(&search);
-            printf("%-44s %-6s %9" PRIu64 " states %8" PRIu64 " ends %9.3g schedules %4u deep\n", plans[i].name,
-                   weak ? "weak" : "strict", found.states, found.ends, found.schedules, found.deepest);
-            states += found.states;
-            searched++;
-            if (found.deepest > deepest) deepest = found.deepest;
+            ex_search_and_tell(&search, &sums);
             fs_histogram_free(under);
         }
-    printf("score: all interleavings of the histogram | states | %" PRIu64 " | %u searches, depth %u\n", states, searched, deepest);
+    ex_score("all interleavings of the histogram", &sums);
     free(arena);
     return check_report();
 }

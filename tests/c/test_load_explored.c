@@ -1,6 +1,6 @@
 /* The real load control, all interleavings: never more calls under way than allowed, no token made or lost, no mark of the
  * control word taken away by another, and whoever goes to sleep in the queue is woken when a place is left. */
-#include "explorer.h"
+#include "explored.h"
 
 #include "../../csrc/limiter.c"
 #include "../../csrc/load.c"
@@ -75,10 +75,8 @@ static void act(action what) {
 }
 
 static void body(int thread) {
-    for (int i = 0; i < 4 && script[thread][i] != END; i++) {
-        if (i) ex_begin((uint64_t)i);
-        act(script[thread][i]);
-    }
+    action what;
+    EX_EACH(what, script[thread], 4) act(what);
 }
 
 static bool throttles;
@@ -153,29 +151,21 @@ static void prepare(const plan *of) {
 
 int main(int arguments, char **argument) {
     (void)argument;
-    uint64_t states = 0;
-    uint32_t deepest = 0, searched = 0;
+    ex_sums sums = {0};
     rig_setup();
     for (size_t i = 0; i < sizeof plans / sizeof plans[0] && !check_failed; i++)
         for (int weak = 0; weak < 2; weak++) {
             if (weak && plans[i].weak_is_deep && arguments < 2) continue;
             prepare(&plans[i]);
-            int threads = 0;
-            while (threads < EXPLORER_THREADS && script[threads][0] != END) threads++;
             ex_plan search = {
-                .name = plans[i].name, .threads = threads, .body = body, .always = always, .finally = ended,
+                .name = plans[i].name, .threads = EX_THREADS_IN(script), .body = body, .always = always, .finally = ended,
                 .place_name = named, .shared = under, .shared_bytes = sizeof *under,
                 .beside = &past, .beside_bytes = sizeof past, .weak = weak,
             };
-            ex_found found = ex_explore(&search);
-            printf("%-48s %-6s %9" PRIu64 " states %8" PRIu64 " ends %9.3g schedules %4u deep\n", plans[i].name,
-                   weak ? "weak" : "strict", found.states, found.ends, found.schedules, found.deepest);
-            states += found.states;
-            searched++;
-            if (found.deepest > deepest) deepest = found.deepest;
+            ex_search_and_tell(&search, &sums);
             fs_breaker_free(watched);
             fs_arena_free(&under->block);
         }
-    printf("score: all interleavings of load control | states | %" PRIu64 " | %u searches, depth %u\n", states, searched, deepest);
+    ex_score("all interleavings of load control", &sums);
     return rig_report();
 }

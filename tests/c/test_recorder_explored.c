@@ -1,7 +1,7 @@
 /* The real flight recorder, all interleavings: who reads among writers sees whole entries, decisions that are alike are
  * counted or stand for themselves but are not lost, and of two that meet in one place of the ring one writes. */
 #define EXPLORER_PLACES 24
-#include "explorer.h"
+#include "explored.h"
 
 #include "failsoft/recorder.h"
 
@@ -56,9 +56,8 @@ static void look(void) {
 }
 
 static void body(int thread) {
-    for (int i = 0; i < 4 && script[thread][i] != END; i++) {
-        action what = script[thread][i];
-        if (i) ex_begin((uint64_t)i);
+    action what;
+    EX_EACH(what, script[thread], 4) {
         if (what == READ) look();
         else if (what == ROUND) fs_add_relaxed(&under->recorder.taken, FS_DECISIONS - 1); /* as many others elsewhere */
         else {
@@ -107,8 +106,7 @@ static const plan plans[] = {
 };
 
 int main(void) {
-    uint64_t states = 0;
-    uint32_t deepest = 0, searched = 0;
+    ex_sums sums = {0};
     for (size_t i = 0; i < sizeof plans / sizeof plans[0] && !check_failed; i++)
         for (int weak = 0; weak < 2; weak++) {
             fs_arena *arena = small_arena(1 << 8);
@@ -121,22 +119,14 @@ int main(void) {
             under->recorder.taken = 0;
             entry_at(&under->recorder, &under->block, 0)->decision = (fs_decision){0};
             memset(&past, 0, sizeof past);
-            int threads = 0;
-            while (threads < EXPLORER_THREADS && script[threads][0] != END) threads++;
             ex_plan search = {
-                .name = plans[i].name, .threads = threads, .body = body, .finally = ended, .place_name = named, .shared = arena,
+                .name = plans[i].name, .threads = EX_THREADS_IN(script), .body = body, .finally = ended, .place_name = named, .shared = arena,
                 .shared_bytes = ((size_t)1 << 8) * FS_LINE,
                 .beside = &past, .beside_bytes = sizeof past, .weak = weak,
             };
-            ex_found found = ex_explore(&search);
-            printf("%-44s %-6s %9" PRIu64 " states %8" PRIu64 " ends %9.3g schedules %4u deep\n", plans[i].name,
-                   weak ? "weak" : "strict", found.states, found.ends, found.schedules, found.deepest);
-            states += found.states;
-            searched++;
-            if (found.deepest > deepest) deepest = found.deepest;
+            ex_search_and_tell(&search, &sums);
             free(arena);
         }
-    printf("score: all interleavings of the flight recorder | states | %" PRIu64 " | %u searches, depth %u\n", states, searched,
-           deepest);
+    ex_score("all interleavings of the flight recorder", &sums);
     return check_report();
 }

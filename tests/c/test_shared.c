@@ -1,23 +1,17 @@
 /* The arena that processes share: what a file must be, who sees what of whom, forks, and processes killed anywhere.
  *
  * The killed are children that record, turn, trip, come and go as fast as they can. Each says in a word of its own, which
- * no kill can spoil, how many calls it has recorded. `deep` kills a hundred thousand of them. */
+ * no kill can spoil, how many calls it has recorded. `deep` kills a hundred thousand of them, `brief` nobody. */
 #define _GNU_SOURCE /* MAP_ANONYMOUS, nanosleep, mkdtemp, syscall */
 #include "failsoft/members.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "check.h"
+#include "shared_rig.h"
 
 #define CHILDREN 8
 #ifndef KILLS_DEEP
@@ -27,9 +21,6 @@
 #define PATIENCE (10 * FS_NS_PER_SECOND)
 #define WINDOW (FS_NS_PER_SECOND * 60)
 #define SHORT UINT64_C(6000000) /* slices of a millisecond, so that children turn all the time */
-
-static char folder[64];
-static char path[128];
 
 static bool deep;
 
@@ -112,22 +103,6 @@ static fs_totals seen(const fs_shared *shared, const char *name, uint64_t *cells
     }
     return totals;
 }
-
-static pid_t child(void (*body)(void)) {
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        body();
-        _exit(check_failed != 0);
-    }
-    return pid;
-}
-
-#define ends_well(pid)                                                                                  \
-    do {                                                                                                \
-        int status_ = 0;                                                                                \
-        CHECK(waitpid((pid), &status_, 0) > 0 && WIFEXITED(status_) && WEXITSTATUS(status_) == 0);      \
-    } while (0)
 
 /* ---- what a file must be */
 
@@ -421,7 +396,7 @@ static void forks_and_goes_on(void) {
     uint32_t generation = block->generation;
     memset((char *)block + sizeof *block, 7, PLACES - sizeof *block);
     fs_store_release(stage, 0);
-    pid_t pid = fork();
+    pid_t pid = fork_bound();
     if (pid == 0) {
         CHECK_EQ(block->generation, generation);
         for (size_t i = sizeof *block; i < PLACES; i++) CHECK_EQ(((char *)block)[i], 7);
@@ -438,7 +413,7 @@ static void forks_amid_chaos(void) {
     CHECK(enter(path, "binance", &config));
     fs_member_chaos(&mapping, breaker, seat, true);
     fs_store_release(stage, 0);
-    pid_t pid = fork();
+    pid_t pid = fork_bound();
     if (pid == 0) {
         fs_shared_status why;
         wait_for(1);
@@ -520,7 +495,7 @@ static void forks(void) {
     fs_breaker_config config = settings();
     CHECK(enter(path, "binance", &config));
     for (int i = 0; i < 50; i++) call(false);
-    pid_t pid = fork();
+    pid_t pid = fork_bound();
     if (pid == 0) {
         CHECK(fs_shared_orphaned(&mapping));
         for (int i = 0; i < 9; i++) call(false); /* before it has a slot: nobody's */
@@ -669,11 +644,7 @@ static void after_kills(void) {
 int main(int count, char **arguments) {
     deep = count > 1 && strcmp(arguments[1], "deep") == 0;
     uint64_t most = deep ? KILLS_DEEP : KILLS;
-    snprintf(folder, sizeof folder, "/dev/shm/failsoft-test-XXXXXX");
-    if (!mkdtemp(folder)) {
-        snprintf(folder, sizeof folder, "/tmp/failsoft-test-XXXXXX");
-        if (!mkdtemp(folder)) return 1;
-    }
+    rig_folder();
     stage = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     recorded = mmap(NULL, (most + 64) * 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     files();
@@ -694,10 +665,8 @@ int main(int count, char **arguments) {
     ends_well(child(garbage));
     fresh();
     ends_well(child(leads_nowhere));
+    if (count > 1 && !deep) return check_report();
     kills(most);
     ends_well(child(after_kills));
-    char command[160];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    CHECK(system(command) == 0);
     return check_report();
 }

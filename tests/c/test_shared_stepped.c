@@ -3,14 +3,9 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS, mkdtemp */
 #include "failsoft/members.h"
 
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "check.h"
+#include "shared_rig.h"
 
 #define PATIENCE (10 * FS_NS_PER_SECOND)
 #define WINDOW (FS_NS_PER_SECOND * 60)
@@ -24,7 +19,6 @@ void step_die(void) {
     for (;;) pause();
 }
 
-static char folder[64], path[128];
 static uint64_t *said;     /* calls that the child of the moment has said it has recorded */
 static uint64_t *finished; /* how many stores a child makes that is not killed */
 static fs_ns start;
@@ -155,8 +149,7 @@ static void buries(void) {
 
 /* Run a child that is killed at a store; 0: at none. Whether it was. */
 static bool run(void (*body)(void), uint64_t at) {
-    fflush(NULL);
-    pid_t pid = fork();
+    pid_t pid = fork_bound();
     if (pid == 0) {
         step_count = 0;
         step_kills_at = at;
@@ -197,11 +190,7 @@ static fs_totals seen(const fs_shared *shared, uint64_t *cells) {
 int main(int count, char **arguments) {
     bool deep = count > 1 && strcmp(arguments[1], "deep") == 0;
     uint64_t cells, stride = deep ? 1 : 7, kills = 0;
-    snprintf(folder, sizeof folder, "/dev/shm/failsoft-test-XXXXXX");
-    if (!mkdtemp(folder)) {
-        snprintf(folder, sizeof folder, "/tmp/failsoft-test-XXXXXX");
-        if (!mkdtemp(folder)) return 1;
-    }
+    rig_folder();
     snprintf(path, sizeof path, "%s/arena", folder);
     said = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     finished = said + 1;
@@ -266,8 +255,5 @@ int main(int count, char **arguments) {
     }
     printf("score: a process killed between any two stores leaves a whole arena | breakers that do not trip by rate | %ld | "
            "killed at %" PRIu64 " stores while it came with a past and went with it\n", check_failed, comings);
-    char command[160];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    CHECK(system(command) == 0);
     return check_report();
 }

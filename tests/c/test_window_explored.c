@@ -1,7 +1,7 @@
 /* The real time window, all interleavings: calls are counted, slices turn and sums are read at once, and nothing is counted
  * twice, lost or kept too long; and the count window, where writers meet. */
 #define EXPLORER_PLACES 80
-#include "explorer.h"
+#include "explored.h"
 
 /* A reader that meets a turn tries again, and gives up after so many times: which is told apart by its fences. */
 #define FS_READS_MOST 3
@@ -80,10 +80,8 @@ static void act(int thread, action what) {
 }
 
 static void body(int thread) {
-    for (int i = 0; i < 4 && script[thread][i] != END; i++) {
-        if (i) ex_begin((uint64_t)i);
-        act(thread, script[thread][i]);
-    }
+    action what;
+    EX_EACH(what, script[thread], 4) act(thread, what);
 }
 
 static bool turned, counts_last;
@@ -147,27 +145,19 @@ static const char *named(const void *address) {
 
 int main(int arguments, char **argument) {
     (void)argument;
-    uint64_t states = 0;
-    uint32_t deepest = 0, searched = 0;
+    ex_sums sums = {0};
     fs_clock_fake(true);
     for (size_t i = 0; i < sizeof plans / sizeof plans[0] && !check_failed; i++)
         for (int weak = 0; weak < 2; weak++) {
             if (weak && plans[i].how > (arguments > 1 ? WEAK_IS_DEEP : SHALLOW)) continue;
             prepare(&plans[i]);
-            int threads = 0;
-            while (threads < EXPLORER_THREADS && script[threads][0] != END) threads++;
             ex_plan search = {
-                .name = plans[i].name, .threads = threads, .body = body, .finally = ended, .place_name = named,
+                .name = plans[i].name, .threads = EX_THREADS_IN(script), .body = body, .finally = ended, .place_name = named,
                 .shared = &shared, .shared_bytes = sizeof shared,
                 .beside = &past, .beside_bytes = sizeof past, .weak = weak,
             };
-            ex_found found = ex_explore(&search);
-            printf("%-44s %-6s %9" PRIu64 " states %8" PRIu64 " ends %9.3g schedules %4u deep\n", plans[i].name,
-                   weak ? "weak" : "strict", found.states, found.ends, found.schedules, found.deepest);
-            states += found.states;
-            searched++;
-            if (found.deepest > deepest) deepest = found.deepest;
+            ex_search_and_tell(&search, &sums);
         }
-    printf("score: all interleavings of the windows | states | %" PRIu64 " | %u searches, depth %u\n", states, searched, deepest);
+    ex_score("all interleavings of the windows", &sums);
     return check_report();
 }

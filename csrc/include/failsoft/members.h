@@ -76,14 +76,16 @@ typedef struct {
 
 fs_breaker *fs_member_join(const fs_joining *joining, fs_breaker *own, fs_seat **seat, uint32_t *others);
 
-/* The child of a fork has its seats from its parent: let them be its own, and count from nothing. */
-void fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now);
+/* The child of a fork has its seats from its parent: let them be its own, and count from nothing. False: since the fork
+ * the member has gone, for nobody else had a seat and others wanted the room. Then its breaker is not to be used any
+ * more; `fs_member_resign` gives another. Until it sits, a child has nothing that keeps its members. */
+bool fs_member_sit(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now);
 
 /* Give a seat up with all that was counted there; frees it. The breaker is not to be used afterwards. */
 void fs_member_leave(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now);
 
-/* The same, and go on alone: a breaker of this process's own, as the member's is now, under `config`, with the series of the
- * seat. What the rates are read from begins anew. NULL: no room, and nothing has changed. */
+/* The same, and go on alone: a breaker of this process's own, as the member's is now (closed, where that has gone), under
+ * `config`, with the series of the seat. What the rates are read from begins anew. NULL: no room, and nothing has changed. */
 fs_breaker *fs_member_resign(fs_mapping *mapping, fs_breaker *breaker, fs_seat *seat, fs_ns now,
                              const fs_breaker_config *config);
 

@@ -273,9 +273,12 @@ cdef class Breaker:
             fs_shared_unlock(lock)
 
     def sit(self):
-        """In the child of a fork: count here from nothing."""
-        if self.seat is not NULL:
-            fs_member_sit(&the_arena, self.block, self.seat, fs_now())
+        """In the child of a fork, under the arena's lock: count here from nothing. False: the breaker has gone since, and this
+        is one of its own."""
+        if self.seat is NULL or fs_member_sit(&the_arena, self.block, self.seat, fs_now()):
+            return True
+        self.resign(&(<fs_breaker *><size_t>self.former[-1]).config)  # of before it was shared: the settings are the same
+        return False
 
     def labels(self):
         """{number: name} of the operations of all processes that share this breaker."""

@@ -46,8 +46,9 @@ cdef dict labels_of(const fs_shared *shared, const fs_member *member):
     return found
 
 
-def share_arena(str path):
-    """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed."""
+def share_arena(str path, breakers=()):
+    """Map the file and take a slot in it; all that this process has counted goes there. ArenaTrouble: nothing has changed.
+    In the child of a fork its parent's `breakers` sit down there; the answer are those that had gone, and are its own now."""
     cdef int lock, number
     cdef bytes file = path.encode()
     cdef const char *name = file
@@ -64,6 +65,7 @@ def share_arena(str path):
             if the_arena.slot == FS_PROCESSES:
                 opened = fs_shared_claim(&the_arena)
                 check_arena(opened, errno)
+            return [breaker for breaker in breakers if not breaker.sit()]
         finally:
             fs_shared_unlock(lock)
     except ArenaTrouble:
