@@ -10,7 +10,8 @@ fs_load *fs_load_take(fs_arena *arena, fs_ticks stamp) {
 }
 
 bool fs_load_armed(const fs_load *load) {
-    return load->bulkhead.limit != FS_UNBOUNDED || load->limiter.interval != 0 || load->throttle.ratio != 0.0;
+    return fs_load_relaxed(&load->bulkhead.limit) != FS_UNBOUNDED || fs_load_relaxed(&load->limiter.interval) != 0 ||
+           fs_throttle_ratio(&load->throttle) != 0.0;
 }
 
 static void look(fs_load *load, uint32_t flag, bool on) {
@@ -21,7 +22,7 @@ static void look(fs_load *load, uint32_t flag, bool on) {
 }
 
 static uint64_t share_now(fs_load *load, fs_breaker *breaker, fs_ns now) {
-    if (load->throttle.ratio == 0.0) {
+    if (fs_throttle_ratio(&load->throttle) == 0.0) {
         look(load, FS_LOOK_THROTTLING, false);
         return FS_ALL;
     }
@@ -49,7 +50,7 @@ uint64_t fs_load_admit(fs_load *load, fs_breaker *breaker, uint64_t n, bool prob
     fs_limiter_give_back(&load->limiter, n);
     /* Behind others: what they wait for, or no longer have to. */
     bool full = fs_load_relaxed(&load->bulkhead.in_flight) >= fs_load_relaxed(&load->bulkhead.limit);
-    return behind && !full && load->limiter.interval ? FS_RATE_LIMITED : FS_BULKHEAD_FULL;
+    return behind && !full && fs_load_relaxed(&load->limiter.interval) ? FS_RATE_LIMITED : FS_BULKHEAD_FULL;
 }
 
 fs_ns fs_load_retry_after(const fs_load *load, fs_permit permit, fs_ns now) {
@@ -60,8 +61,8 @@ fs_ns fs_load_retry_after(const fs_load *load, fs_permit permit, fs_ns now) {
 }
 
 double fs_load_number(const fs_load *load, uint64_t code) {
-    if (code == FS_RATE_LIMITED) return load->limiter.rate;
-    if (code == FS_BULKHEAD_FULL) return (double)load->bulkhead.limit;
+    if (code == FS_RATE_LIMITED) return fs_limiter_rate(&load->limiter);
+    if (code == FS_BULKHEAD_FULL) return (double)fs_load_relaxed(&load->bulkhead.limit);
     return fs_capacity_of(fs_load_relaxed(&load->throttle.share));
 }
 

@@ -2,7 +2,8 @@
 
 `by` names test files, tests ("file::test") or C programs ("c:name"); a row without any says in `missing` why it is not
 covered. A row marked `must` would stop a release. Figures come from the tests themselves: what they report by `score`
-under a sentence that begins with one of `figures`.
+under a sentence that begins with one of `figures`. A row `elsewhere` is shown by another command (`missing` says which), whose figures
+must all be 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Promise:
     figures: tuple[str, ...] = ()
     must: bool = True
     missing: str = ""
+    elsewhere: bool = False
 
 
 CONFORMANCE, PROPERTY, ANOMALIES = "tests/conformance/test_", "tests/property/test_", "tests/anomalies/test_"
@@ -125,8 +127,11 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
             (f"{ANOMALIES}collector.py", f"{CONFORMANCE}hostile.py"),
         ),
         Promise(
-            "Coroutines that are closed, thrown into, abandoned or never started leave nothing.",
-            (f"{CONFORMANCE}leaks.py", f"{CONFORMANCE}guard_async.py", f"{ANOMALIES}cancellation.py"),
+            "Coroutines and streams that are closed, thrown into, abandoned or never started leave nothing.",
+            (
+                *(f"{CONFORMANCE}leaks.py", f"{CONFORMANCE}guard_async.py", f"{CONFORMANCE}streams.py"),
+                f"{ANOMALIES}cancellation.py",
+            ),
         ),
         Promise("A refused coroutine is closed, without a warning.", (f"{CONFORMANCE}guard_async.py",)),
         Promise(
@@ -169,10 +174,20 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
             must=False,
         ),
         Promise(
-            "The same without the GIL.",
-            missing="each run covers the build it runs on; on a free-threaded one also run "
+            "The same without the GIL, many threads at once, under a sanitizer of threads.",
+            (),
+            ("the sanitizers of threads",),
+            missing="each run covers the build it runs on; on a free-threaded one also run `python tests/sanitized.py threads`, and "
             "`pytest --parallel-threads=4 --skip-thread-unsafe=True tests/unit tests/conformance` (pytest-run-parallel), "
             "which leaves out the tests whose fixtures, a fake clock or a registry, the threads would share",
+            elsewhere=True,
+        ),
+        Promise(
+            "No byte is touched that is not the module's, under sanitizers of addresses and of undefined behaviour.",
+            (),
+            ("the sanitizers of addresses",),
+            missing="run `python tests/sanitized.py addresses`",
+            elsewhere=True,
         ),
         Promise(
             "Memory that runs out, at whatever allocation, gives the true result or a MemoryError.",
@@ -305,6 +320,18 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
             ("c:members",),
         ),
         Promise(
+            "A process that is stopped holds nobody up, and its lock no thread but the one that waits for it.",
+            (
+                "tests/sharing/test_trips.py::test_a_stopped_process_holds_nobody_up",
+                "tests/sharing/test_files.py::test_other_threads_go_on_while_one_waits_for_a_locked_file",
+                "tests/sharing/test_files.py::test_a_key_waits_but_milliseconds_for_a_locked_file",
+            ),
+        ),
+        Promise(
+            "Threads that count and take memory while their process comes to an arena, or leaves it, lose nothing.",
+            ("tests/sharing/test_threads.py",),
+        ),
+        Promise(
             "Random words in the file crash nobody who reads it from outside.",
             ("c:shared",),
             ("random words in the file",),
@@ -332,6 +359,25 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
                 "a call in a fleet",
             ),
         ),
+        Promise(
+            "No call speaks to the store or waits for it, and what goes out to it is bounded.",
+            (
+                "tests/services/test_fleet.py::test_the_call_path_does_not_feel_it",
+                f"{CONFORMANCE}fleet.py::test_many_changes_at_once_are_one_hint",
+                f"{CONFORMANCE}fleet.py::test_a_store_that_is_down_is_not_asked_all_the_time",
+            ),
+            ("a call in a fleet",),
+        ),
+        Promise(
+            "A fleet that was split heals to what was said last, and nothing forgotten comes back.",
+            (
+                f"{CONFORMANCE}fleet.py::test_when_it_is_back_the_later_generation_holds",
+                f"{CONFORMANCE}fleet.py::test_what_was_forgotten_does_not_come_back",
+                f"{CONFORMANCE}fleet.py::test_a_late_word_of_a_former_prober_is_dropped",
+                "tests/simulation/test_fleet.py::test_partitions_kills_and_a_store_that_forgets",
+            ),
+            must=False,
+        ),
     ),
     "Seen from outside": (
         Promise(
@@ -340,7 +386,12 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
         ),
         Promise(
             "Scraped counters never decrease, and a histogram's sum, count and buckets agree, under load.",
-            ("tests/export/test_prometheus.py",),
+            ("tests/export/test_prometheus.py", "tests/concurrency/test_export.py"),
+        ),
+        Promise(
+            "The dashboard answers this machine alone, or who has its token; it is told to do something by POST alone and from its own "
+            "pages alone; it asks nobody else for anything, and sends away who does not read.",
+            tuple(f"tests/dashboard/test_{name}.py" for name in ("gate", "controls", "stream", "assets", "command")),
         ),
         Promise(
             "An alert is told once when it begins and once when it ends, and a sink that hangs holds up nobody.",
@@ -359,6 +410,21 @@ ROOMS: dict[str, tuple[Promise, ...]] = {
             missing="the mutants of the core take away compare-and-swaps, orders and fences, file by file; of the locks of Python objects "
             "those of registry, breakers, events and queues have storms of threads, and none of them, nor the critical sections of "
             "`csrc/python`, is taken away by a mutant",
+        ),
+        Promise(
+            "Two releases side by side on one arena or one store.",
+            missing="there is one so far; a file of another version or build is refused in words, which is tested",
+            must=False,
+        ),
+        Promise(
+            "Days of real traffic.",
+            missing="the soak takes minutes of real time and days of a fake clock; FAILSOFT_SOAK=seconds lets it take longer",
+        ),
+        Promise(
+            "Processors older than the one that ran this.",
+            missing="the module is compiled for the oldest of its architecture and asks for nothing more while it runs; that has not been "
+            "tried under an emulator. There is no second implementation in Python that could differ",
+            must=False,
         ),
         Promise(
             "C11 orders beyond what x86 shows, by a checker of weak memory.",

@@ -1,8 +1,10 @@
 """Run the proof and write what it found: `python tests/scoreboard.py` writes docs/reliability.md.
 
 It runs `pytest --deep` and the C tests, deep ones included, on the code as it lies here: an hour or less. `--deep ROOM...` lets
-only these folders of tests run deep (tests/c: the C tests), `--quick` none. Each promise of tests/promises.py gets the figures that its tests reported, or how many of them passed; what
-failed, what was skipped and what is not covered is said as loudly.
+only these folders of tests run deep (tests/c: the C tests), `--quick` none. `--also FILE` takes the figures that other commands
+have printed into it: tests/mutants.py, tests/c/mutants.py, tests/sanitized.py. Each promise of tests/promises.py gets the
+figures that its tests reported, or how many of them passed; what failed, what was skipped and what is not covered is said as
+loudly.
 """
 
 from __future__ import annotations
@@ -74,23 +76,33 @@ def run_c(found: Found, deep: bool, work: Path) -> None:
     done = subprocess.run(["ctest", "--test-dir", str(build), "-V"], capture_output=True, text=True, check=False)
     for name, end in re.findall(r"Test +#\d+: (\S+) \.+ *(Passed|\*\*\*\S+)", done.stdout):
         found.ends[f"c:{name}"] = "passed" if end == "Passed" else "failure"
-    for sentence, figure, value, over in re.findall(r"score: (.*?) \| (.*?) \| (.*?) \| (.*)", done.stdout):
+    take_printed(found, done.stdout)
+
+
+def take_printed(found: Found, text: str) -> None:
+    for sentence, figure, value, over in re.findall(r"score: (.*?) \| (.*?) \| (.*?) \| (.*)", text):
         found.figures.append((sentence, figure, value, over))
+
+
+def _said(figures: list[tuple[str, str, str, str]]) -> list[str]:
+    return list(
+        dict.fromkeys(f"{figure}: {value}" + (f" ({over})" if over else "") for _, figure, value, over in figures)
+    )
 
 
 def words(promise: Promise, found: Found) -> tuple[str, str]:
     """Of a promise: does it hold, and by what figures."""
     ended, figures = found.of(promise)
+    if promise.elsewhere and figures:
+        holds = all(value == "0" for _, _, value, _ in figures)
+        return "holds" if holds else "**broken**", "; ".join(_said(figures))
     bad = ended["failure"] + ended["error"]
     if bad:
         return "**broken**", f"{bad} of {sum(ended.values())} tests failed"
     if not ended["passed"]:
         return "**not covered**", promise.missing or "its tests did not run here"
-    said = list(
-        dict.fromkeys(f"{figure}: {value}" + (f" ({over})" if over else "") for _, figure, value, over in figures)
-    )
     skipped = f", {ended['skipped']} skipped" if ended["skipped"] else ""
-    return "holds", "; ".join([*said, f"{ended['passed']} tests{skipped}"])
+    return "holds", "; ".join([*_said(figures), f"{ended['passed']} tests{skipped}"])
 
 
 def page(found: Found, deep: str) -> str:
@@ -121,8 +133,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="run nothing deep")
     parser.add_argument("--deep", nargs="+", metavar="ROOM", help="folders of tests to run deep, instead of all")
+    parser.add_argument(
+        "--also", nargs="+", type=Path, default=[], metavar="FILE", help="what other commands have printed"
+    )
     options = parser.parse_args()
     found = Found()
+    for file in options.also:
+        take_printed(found, file.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as work:
         run_c(found, "tests/c" in options.deep if options.deep else not options.quick, Path(work))
         rooms = [room for room in options.deep or () if room != "tests/c"]

@@ -150,7 +150,7 @@ PyObject *fs_awaitable_new(fs_guard *guard, fs_mode mode, fs_ns until, PyObject 
     a->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
     a->until = until;
     a->mode = (uint8_t)(mode | FS_ASYNC);
-    a->limit = mode == FS_ATTEMPT ? 0 : guard->limit;
+    a->limit = mode == FS_ATTEMPT ? 0 : fs_load_relaxed(&guard->limit);
     a->stage = NEW;
     if (FS_UNLIKELY(may_be_kept(guard, args, nargsf, kwnames))) {
         PyObject_GC_Track((PyObject *)a);
@@ -210,7 +210,7 @@ static bool first_suspension(fs_awaitable *a, PyObject *yielded) {
     a->suspended = true;
     if (!a->tracked) PyObject_GC_Track((PyObject *)a);
     a->tracked = true;
-    if (a->stage != RUNNING || (a->guard->reach == FS_FOREVER && a->until == FS_FOREVER)) return true;
+    if (a->stage != RUNNING || (fs_load_relaxed(&a->guard->reach) == FS_FOREVER && a->until == FS_FOREVER)) return true;
     fs_armed_as armed = fs_deadline_arm(&a->expiry, a->start, a->deadline, yielded);
     if (FS_UNLIKELY(armed == FS_NOT_ARMED)) fs_report_and_clear(a->guard->recovery); /* and then it goes on, and is late at worst */
     return armed != FS_UNSUPPORTED;
@@ -240,7 +240,7 @@ static PySendResult not_waited(fs_awaitable *a, PyObject **result);
 static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **result) {
     drive_this(a, coroutine);
     a->stage = RECOVERING;
-    a->deadline = fs_ns_add(a->start, fs_ns_to_ticks(a->guard->overall));
+    a->deadline = fs_ns_add(a->start, fs_ns_to_ticks(fs_load_relaxed(&a->guard->overall)));
     drop_arguments(a);
     return drive(a, Py_None, result);
 }
@@ -313,7 +313,7 @@ static PySendResult finished(fs_awaitable *a, PyObject *value, PyObject **result
 #else
     bool due = fs_slices_due(&histogram->slices, stamp);
 #endif
-    if (FS_UNLIKELY((took >= a->limit) | (fs_breaker_gate(guard->breaker) != a->gate) | due))
+    if (FS_UNLIKELY((took >= a->limit) | (fs_breaker_gate(fs_load_acquire(&guard->breaker)) != a->gate) | due))
         return finished_slow(a, value, took, stamp, result);
     fs_histogram_defer(histogram, took);
     if (FS_UNLIKELY(guard->memory != NULL)) remember(a, value, stamp);
@@ -459,7 +459,7 @@ static void start(fs_awaitable *a) {
     fs_guard *guard = a->guard;
     fs_guard_flush(guard);
     a->deadline = fs_guard_deadline(guard, a->start);
-    if (FS_UNLIKELY(!fs_gate_clear(a->gate) | guard->disabled)) {
+    if (FS_UNLIKELY(!fs_gate_clear(a->gate) | fs_load_relaxed(&guard->disabled))) {
         a->limit = 0; /* the breaker has to hear of it */
         if (a->gate & FS_GATE_CHAOS) shake(a);
     }
@@ -481,8 +481,8 @@ static PySendResult let_in(fs_awaitable *a, PyObject *code, PyObject **result) {
     fs_ns now = fs_now();
     a->permit = fs_load_refused(why, 1);
     if (why == 0) {
-        a->permit = fs_guard_admit_waited(a->guard, 1, a->guard->load, &a->gate, &now);
-        if (fs_permit_granted(a->permit)) a->load = a->guard->load;
+        a->permit = fs_guard_admit_waited(a->guard, 1, fs_load_relaxed(&a->guard->load), &a->gate, &now);
+        if (fs_permit_granted(a->permit)) a->load = fs_load_relaxed(&a->guard->load);
     }
     if (!fs_permit_granted(a->permit)) return refused(a, now, result);
     a->suspended = false; /* it has not begun before */
@@ -494,14 +494,14 @@ static PySendResult let_in(fs_awaitable *a, PyObject *code, PyObject **result) {
 /* Pass the gate, or be refused: then *result and the answer are final. */
 static bool begin(fs_awaitable *a, PyObject **result, PySendResult *status) {
     fs_guard *guard = a->guard;
-    a->gate = fs_breaker_gate(guard->breaker);
+    a->gate = fs_breaker_gate(fs_load_acquire(&guard->breaker));
     a->permit = fs_permit_of(a->gate);
     a->start = fs_stamp();
     bool bounded = (a->start >= fs_frame_now()) | fs_bounds_exist();
-    bool gated = !fs_gate_clear(a->gate) | guard->disabled | bounded;
-    if (FS_UNLIKELY(guard->controlled) && !gated) {
-        gated = !fs_load_enter(guard->load, a->start);
-        a->load = gated ? NULL : guard->load;
+    bool gated = !fs_gate_clear(a->gate) | fs_load_relaxed(&guard->disabled) | bounded;
+    if (FS_UNLIKELY(fs_load_relaxed(&guard->controlled)) && !gated) {
+        gated = !fs_load_enter(fs_load_relaxed(&guard->load), a->start);
+        a->load = gated ? NULL : fs_load_relaxed(&guard->load);
     }
     if (FS_UNLIKELY(gated)) {
         if (!begin_gated(a, result, status)) return false;

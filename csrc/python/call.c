@@ -7,7 +7,9 @@
 static PyObject *name_failed, *name_failed_async, *name_refused, *name_refused_async, *name_judged,
     *name_judged_async, *name_announce, *name_refusal_seen, *name_place_left, *name_shake, *name_in_loop;
 
-bool fs_refusals_heard;
+static bool refusals_heard;
+
+void fs_hear_refusals(bool heard) { fs_store_relaxed(&refusals_heard, heard); }
 
 /* Its place in GIVE_UPS of decisions.py. */
 #define FS_DEADLINE_PASSED 7
@@ -106,7 +108,7 @@ static void announce(fs_guard *guard, const fs_change *change) {
 }
 
 fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now) {
-    if (FS_UNLIKELY(guard->disabled)) {
+    if (FS_UNLIKELY(fs_load_relaxed(&guard->disabled))) {
         *gate = 0;
         return FS_NO_PERMIT;
     }
@@ -122,8 +124,8 @@ fs_permit fs_guard_admit(fs_guard *guard, uint64_t *gate, fs_ns *now) {
 
 bool fs_guard_enter_load(fs_guard *guard, uint64_t n, fs_permit *permit, uint64_t gate, fs_ns *now, fs_load **held) {
     *held = NULL;
-    if (FS_LIKELY(!guard->controlled) || guard->disabled) return false;
-    fs_load *load = guard->load;
+    if (FS_LIKELY(!fs_load_relaxed(&guard->controlled)) || fs_load_relaxed(&guard->disabled)) return false;
+    fs_load *load = fs_load_relaxed(&guard->load);
     fs_breaker *breaker = fs_guard_breaker(guard);
     *now = fs_now();
     uint64_t code = fs_load_admit(load, breaker, n, fs_permit_slot(*permit) != 0, false, *now, fs_stamp());
@@ -145,7 +147,7 @@ fs_permit fs_guard_admit_waited(fs_guard *guard, uint64_t n, fs_load *held, uint
 fs_permit fs_guard_pass(fs_guard *guard, uint64_t n, fs_ns until, uint64_t *gate, fs_ns *now, fs_load **held) {
     fs_permit permit = fs_guard_admit(guard, gate, now);
     *held = NULL;
-    if (FS_LIKELY(!guard->controlled) || !fs_permit_granted(permit)) return permit;
+    if (FS_LIKELY(!fs_load_relaxed(&guard->controlled)) || !fs_permit_granted(permit)) return permit;
     if (!fs_guard_enter_load(guard, n, &permit, *gate, now, held)) return permit;
     PyObject *answer = PyObject_CallMethod(guard->recovery, "wait", "KKK", (unsigned long long)n,
                                            (unsigned long long)fs_load_code(permit),
@@ -159,8 +161,8 @@ fs_permit fs_guard_pass(fs_guard *guard, uint64_t n, fs_ns until, uint64_t *gate
         return permit;
     }
     if (code != 0) return fs_load_refused(code, n);
-    permit = fs_guard_admit_waited(guard, n, guard->load, gate, now);
-    if (fs_permit_granted(permit)) *held = guard->load;
+    permit = fs_guard_admit_waited(guard, n, fs_load_relaxed(&guard->load), gate, now);
+    if (fs_permit_granted(permit)) *held = fs_load_relaxed(&guard->load);
     return permit;
 }
 
@@ -190,7 +192,7 @@ static fs_histogram *histogram_now(fs_guard *guard, fs_breaker *breaker, fs_perm
     if (!fs_slices_due(&histogram->slices, end)) return histogram;
     fs_ns now = fs_now();
     fs_clock_check();
-    if (guard->controlled) fs_limiter_refresh(&guard->load->limiter, end);
+    if (fs_load_relaxed(&guard->controlled)) fs_limiter_refresh(&guard->load->limiter, end);
     fs_histogram_turn(histogram, now, end);
     fs_breaker_watch_latency(breaker, guard->series, permit, now, change);
     return histogram;
@@ -205,8 +207,9 @@ static void count_apart(fs_histogram *histogram, fs_breaker *breaker, fs_ns ns, 
 /* A success that has nothing to tell, as in the fast entries: left to be counted by the next call. */
 static bool settled_quietly(fs_guard *guard, uint64_t gate, fs_ns took, fs_ticks end) {
     fs_histogram *histogram = fs_guard_histogram(guard);
-    if (!histogram || took >= guard->limit || !fs_gate_clear(gate) || fs_breaker_gate(guard->breaker) != gate ||
-        guard->disabled || fs_slices_due(&histogram->slices, end))
+    if (!histogram || took >= fs_load_relaxed(&guard->limit) || !fs_gate_clear(gate) ||
+        fs_breaker_gate(fs_load_acquire(&guard->breaker)) != gate || fs_load_relaxed(&guard->disabled) ||
+        fs_slices_due(&histogram->slices, end))
         return false;
     fs_histogram_defer(histogram, took);
     return true;
@@ -215,7 +218,7 @@ static bool settled_quietly(fs_guard *guard, uint64_t gate, fs_ns took, fs_ticks
 void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcome outcome, fs_ns took, fs_ticks end) {
     if (outcome == FS_SUCCEEDED && settled_quietly(guard, gate, took, end)) return;
     fs_breaker *breaker = fs_guard_breaker(guard);
-    if (FS_UNLIKELY(guard->disabled)) {
+    if (FS_UNLIKELY(fs_load_relaxed(&guard->disabled))) {
         fs_breaker_ignore(breaker, permit); /* a probe that was out when the guard was disabled */
         return;
     }
@@ -225,7 +228,7 @@ void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcom
         return;
     }
     fs_change change = {0};
-    bool failed = outcome == FS_FAILED, slow = took >= guard->slow;
+    bool failed = outcome == FS_FAILED, slow = took >= fs_load_relaxed(&guard->slow);
     bool counts = fs_breaker_counts(breaker, permit);
     fs_histogram *histogram = histogram_now(guard, breaker, permit, end, &change);
     if (histogram) {
@@ -249,7 +252,7 @@ void fs_guard_settle(fs_guard *guard, fs_permit permit, uint64_t gate, fs_outcom
     else
         fs_breaker_success(breaker, permit, took, fs_now(), &change);
     announce(guard, &change);
-    if (failed && guard->controlled) fs_load_failed(guard->load, breaker, fs_now());
+    if (failed && fs_load_relaxed(&guard->controlled)) fs_load_failed(fs_load_relaxed(&guard->load), breaker, fs_now());
 }
 
 int64_t fs_guard_record_many(fs_guard *guard, fs_permit permit, const int64_t *ns, size_t count) {
@@ -257,15 +260,16 @@ int64_t fs_guard_record_many(fs_guard *guard, fs_permit permit, const int64_t *n
     fs_change change = {0};
     fs_ticks end = fs_stamp();
     int64_t slow = 0, signs = 0;
+    fs_ns from = fs_load_relaxed(&guard->slow);
     for (size_t i = 0; i < count; i++) {
         signs |= ns[i];
-        slow += (uint64_t)ns[i] >= guard->slow;
+        slow += (uint64_t)ns[i] >= from;
     }
     if (signs < 0) {
         PyErr_SetString(PyExc_ValueError, "durations must be 0 or more, got a negative one");
         return -1;
     }
-    if (guard->disabled) return 0;
+    if (fs_load_relaxed(&guard->disabled)) return 0;
     bool counts = fs_breaker_counts(breaker, permit);
     fs_histogram *histogram = histogram_now(guard, breaker, permit, end, &change);
     if (!histogram)
@@ -283,15 +287,15 @@ int64_t fs_guard_record_many(fs_guard *guard, fs_permit permit, const int64_t *n
 
 void fs_guard_settle_batch(fs_guard *guard, fs_permit permit, fs_outcome outcome, const fs_batch *batch) {
     fs_breaker *breaker = fs_guard_breaker(guard);
-    if (guard->disabled || outcome == FS_IGNORED_OUTCOME) {
-        if (!guard->disabled) fs_series_note(guard->series, FS_IGNORED, batch->count);
+    if (fs_load_relaxed(&guard->disabled) || outcome == FS_IGNORED_OUTCOME) {
+        if (!fs_load_relaxed(&guard->disabled)) fs_series_note(guard->series, FS_IGNORED, batch->count);
         fs_breaker_ignore(breaker, permit);
         return;
     }
     fs_change change = {0};
     fs_ns each = batch->count ? batch->took / batch->count : 0;
     fs_ns known = each < FS_VALUE_MOST ? each : FS_VALUE_MOST;
-    uint32_t slow = batch->slow + (each >= guard->slow ? batch->count : 0);
+    uint32_t slow = batch->slow + (each >= fs_load_relaxed(&guard->slow) ? batch->count : 0);
     bool counts = fs_breaker_counts(breaker, permit);
     fs_histogram *histogram = histogram_now(guard, breaker, permit, fs_stamp(), &change);
     if (!histogram) {
@@ -308,7 +312,7 @@ void fs_guard_settle_batch(fs_guard *guard, fs_permit permit, fs_outcome outcome
     bool all = outcome == FS_FAILED, some = all || batch->failed;
     /* Of a batch in which some have failed nobody knows the order; the others come first. A probe has one outcome. */
     bool success = !some || (!all && fs_permit_slot(permit) == 0);
-    fs_ns longest = slow ? guard->slow : each;
+    fs_ns longest = slow ? fs_load_relaxed(&guard->slow) : each;
     change = (fs_change){0};
     if (success && (slow || !fs_gate_clear(fs_breaker_gate(breaker))))
         fs_breaker_success(breaker, permit, longest, fs_now(), &change);
@@ -316,7 +320,7 @@ void fs_guard_settle_batch(fs_guard *guard, fs_permit permit, fs_outcome outcome
     change = (fs_change){0};
     if (some) fs_breaker_failure(breaker, permit, longest, fs_now(), &change);
     announce(guard, &change);
-    if (some && guard->controlled) fs_load_failed(guard->load, breaker, fs_now());
+    if (some && fs_load_relaxed(&guard->controlled)) fs_load_failed(fs_load_relaxed(&guard->load), breaker, fs_now());
 }
 
 /* Call a method of recovery with the attempt. NULL: it raised, which an Exception of ours never does to a caller. */
@@ -356,11 +360,13 @@ static PyObject *shaped(int mode, PyObject *answer) { return mode == FS_RAISE ? 
 
 /* asyncio's CancelledError, without importing asyncio for it. */
 static bool is_cancelled(PyObject *exception) {
-    static PyObject *cancelled;
+    static PyObject *known;
+    PyObject *cancelled = fs_load_acquire(&known);
     if (!cancelled) {
         PyObject *passing = PyUnicode_FromString("asyncio.exceptions");
         PyObject *module = passing ? PyImport_GetModule(passing) : NULL;
         cancelled = module ? PyObject_GetAttrString(module, "CancelledError") : NULL;
+        fs_store_release(&known, cancelled); /* threads that find it at once find the same, which nobody lets go */
         Py_XDECREF(passing);
         Py_XDECREF(module);
         PyErr_Clear();
@@ -371,7 +377,8 @@ static bool is_cancelled(PyObject *exception) {
 /* Not an Exception: it passes untouched and counts as ignored. But a call given up after long was hanging, and a
  * user's own short timeout must not hide that for ever. */
 static void pass_through(fs_guard *guard, int mode, PyObject *exception, fs_permit permit, fs_ns took, fs_ticks end) {
-    bool hung = (mode & FS_ASYNC) && (took >= guard->cancel_after || mode & FS_LATE) && is_cancelled(exception);
+    bool long_enough = took >= fs_load_relaxed(&guard->cancel_after) || mode & FS_LATE;
+    bool hung = (mode & FS_ASYNC) && long_enough && is_cancelled(exception);
     if (hung) fs_series_note(guard->series, FS_TIMEOUTS, 1);
     fs_guard_settle(guard, permit, 0, hung ? FS_FAILED : FS_IGNORED_OUTCOME, took, end);
     fs_exception_put(exception);
@@ -426,8 +433,8 @@ static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs
         decision.kind = FS_LOAD;
         decision.because = (uint8_t)fs_load_code(permit);
         decision.number = fs_load_code(permit) == FS_RATE_LIMITED
-                              ? (double)fs_load_retry_after(guard->load, permit, now) / 1e9
-                              : fs_load_number(guard->load, fs_load_code(permit));
+                              ? (double)fs_load_retry_after(fs_load_relaxed(&guard->load), permit, now) / 1e9
+                              : fs_load_number(fs_load_relaxed(&guard->load), fs_load_code(permit));
     }
     if (!fs_recorder_again(&breaker->recorder, &breaker->block, &decision))
         fs_recorder_note(&breaker->recorder, &breaker->block, &decision);
@@ -436,8 +443,8 @@ static void note_refusal(fs_guard *guard, fs_breaker *breaker, uint64_t gate, fs
 /* Let recovery publish and log a refusal. */
 static void tell_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns now) {
     if (fs_mode_of(mode) != FS_ATTEMPT && permit != FS_TOO_LATE) {
-        guard->tell_at = fs_ns_add(now, FS_TELL_EVERY);
-        guard->told = fs_gate_generation(fs_breaker_gate(fs_guard_breaker(guard)));
+        fs_store_relaxed(&guard->tell_at, fs_ns_add(now, FS_TELL_EVERY));
+        fs_store_relaxed(&guard->told, fs_gate_generation(fs_breaker_gate(fs_guard_breaker(guard))));
     }
     PyObject *parts[4] = {guard->recovery, (PyObject *)guard, PyLong_FromLong(fs_mode_of(mode)),
                           fs_refusal_new(guard, permit, now)};
@@ -454,10 +461,10 @@ void fs_guard_count_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns n
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
     note_refusal(guard, breaker, gate, permit, now);
-    bool news = now >= guard->tell_at || guard->told != fs_gate_generation(gate);
+    bool news = now >= fs_load_relaxed(&guard->tell_at) || fs_load_relaxed(&guard->told) != fs_gate_generation(gate);
     /* A retry that is refused is no news: its call tells what it has come to, and the next one of the refusal. */
     if (fs_mode_of(mode) == FS_ATTEMPT || permit == FS_TOO_LATE) news = false;
-    if (FS_UNLIKELY(news | fs_refusals_heard)) tell_refusal(guard, mode, permit, now);
+    if (FS_UNLIKELY(news | fs_load_relaxed(&refusals_heard))) tell_refusal(guard, mode, permit, now);
 }
 
 PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments) {
@@ -501,7 +508,7 @@ bool fs_guard_judge(fs_guard *guard, int mode, PyObject *value, fs_permit permit
 PyObject *fs_guard_succeeded(fs_guard *guard, int mode, PyObject *value, fs_permit permit, uint64_t gate, fs_ns took,
                              fs_ticks end) {
     /* The value stands, however late it came; the dependency was too slow all the same. */
-    bool late = took >= guard->reach || mode & FS_LATE;
+    bool late = took >= fs_load_relaxed(&guard->reach) || mode & FS_LATE;
     if (late) fs_series_note(guard->series, FS_TIMEOUTS, 1);
     fs_guard_settle(guard, permit, gate, late ? FS_FAILED : FS_SUCCEEDED, took, end);
     switch (fs_mode_of(mode)) {
@@ -576,7 +583,7 @@ static PyObject *enter_shaken(fs_guard *guard, PyObject *const *args, size_t nar
 PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *const *args, size_t nargsf,
                        PyObject *kwnames) {
     bool told = told_coroutine(guard, args, nargsf), async = guard->async || told;
-    if (async || guard->hands_over) {
+    if (async || fs_load_relaxed(&guard->hands_over)) {
         PyObject *inner = told ? PyObject_Vectorcall(args[0], args + 1, (size_t)PyVectorcall_NARGS(nargsf) - 1, kwnames)
                                : fs_guard_enter(guard, args, nargsf, kwnames);
         if (!inner) return made_nothing(guard, mode, args, nargsf, kwnames);
@@ -622,7 +629,7 @@ PyObject *fs_guard_run(fs_guard *guard, fs_mode mode, fs_ns until, PyObject *con
         /* The awaitable passes the gate again at its first send; this passage was for nothing. */
         fs_breaker_withdraw(fs_guard_breaker(guard), permit, gate, fs_now());
         if (held) fs_limiter_give_back(&held->limiter, 1);
-        guard->hands_over = guard->skip == 0;
+        fs_store_relaxed(&guard->hands_over, guard->skip == 0);
         return fs_awaitable_new(guard, mode, until, value, args, nargsf, kwnames);
     }
     PyObject *exception = value ? NULL : fs_exception_raised();

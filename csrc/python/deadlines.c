@@ -54,7 +54,7 @@ static PyObject *call_method(const fs_shortcut *shortcut, PyObject *self) {
 }
 
 /* Not before somebody has imported asyncio: until then no loop can run. 1: known; 0: nobody has; -1: an error. */
-static int learn(void) {
+static int learn_once(void) {
     PyObject *name = PyUnicode_FromString("asyncio");
     PyObject *module = name ? PyImport_GetModule(name) : NULL;
     Py_XDECREF(name);
@@ -75,8 +75,22 @@ static int learn(void) {
 #endif
     Py_XDECREF(core);
     Py_DECREF(module);
-    asyncio.learned = good;
+    fs_store_release(&asyncio.learned, good);
     return good ? 1 : -1;
+}
+
+static inline bool learned(void) { return fs_load_acquire(&asyncio.learned); }
+
+static int learn(void) {
+#if FS_MANY_WRITERS
+    static PyMutex learning;
+    PyMutex_Lock(&learning);
+    int known = learned() ? 1 : learn_once();
+    PyMutex_Unlock(&learning);
+    return known;
+#else
+    return learn_once();
+#endif
 }
 
 /* The loop that runs in this thread, a new reference. NULL: none does, or an error is set. */
@@ -123,7 +137,7 @@ static bool says_yes(const fs_shortcut *method, PyObject *self) {
 }
 
 PyObject *fs_task_now(void) {
-    if (FS_UNLIKELY(!asyncio.learned) && learn() <= 0) return NULL;
+    if (FS_UNLIKELY(!learned()) && learn() <= 0) return NULL;
     PyObject *loop = running_loop();
     PyObject *task = loop ? current_task(loop) : NULL;
     Py_XDECREF(loop);
@@ -225,7 +239,7 @@ static fs_deadlines *queue_of(PyObject *loop) {
         PyObject *gone = PyCFunction_New(&gone_method, capsule);
         LOCK_QUEUES();
         fs_deadlines *idle = find_idle();
-        if (idle) idle->loop = loop; /* nobody else's from here on */
+        if (idle) fs_store_relaxed(&idle->loop, loop); /* nobody else's from here on */
         UNLOCK_QUEUES();
         if (idle) {
             Py_CLEAR(fresh->fire);
@@ -250,7 +264,7 @@ static fs_deadlines *queue_of(PyObject *loop) {
         adopt_clock(queue);
         if (!idle) {
             LOCK_QUEUES();
-            queue->loop = loop;
+            fs_store_relaxed(&queue->loop, loop);
             queue->next = queues;
             queues = queue;
             UNLOCK_QUEUES();
@@ -405,7 +419,7 @@ static fs_armed_as no_loop(void) {
 }
 
 fs_armed_as fs_deadline_arm(fs_deadline *deadline, fs_ticks now, fs_ticks due, PyObject *yielded) {
-    if (FS_UNLIKELY(!asyncio.learned)) {
+    if (FS_UNLIKELY(!learned())) {
         int known = learn();
         if (known < 0) return FS_NOT_ARMED;
         if (known == 0) return no_loop();

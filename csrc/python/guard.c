@@ -28,13 +28,13 @@ static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self
                                                                   PyObject *kwnames, const bool remembers,
                                                                   const bool controlled) {
     fs_guard *guard = (fs_guard *)self;
-    uint64_t gate = fs_breaker_gate(guard->breaker);
+    uint64_t gate = fs_breaker_gate(fs_load_acquire(&guard->breaker));
     if (FS_UNLIKELY(!fs_gate_clear(gate))) return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
     fs_ticks start = fs_stamp();
     fs_guard_flush(guard);
     if (FS_UNLIKELY((start >= fs_frame_now()) | fs_bounds_exist()) && fs_bounded(start))
         return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
-    fs_load *load = controlled ? guard->load : NULL;
+    fs_load *load = controlled ? fs_load_relaxed(&guard->load) : NULL;
     if (controlled && FS_UNLIKELY(!fs_load_enter(load, start)))
         return fs_guard_run(guard, FS_RAISE, FS_FOREVER, args, nargsf, kwnames);
     fs_ticks outer = fs_frame_push(fs_guard_deadline(guard, start));
@@ -57,18 +57,21 @@ static inline __attribute__((always_inline)) PyObject *call_clear(PyObject *self
 #else
     bool due = fs_slices_due(&histogram->slices, end);
 #endif
-    if (FS_UNLIKELY((took >= guard->limit) | (fs_breaker_gate(guard->breaker) != gate) | due)) goto slow;
+    fs_ns limit = fs_load_relaxed(&guard->limit);
+    if (FS_UNLIKELY((took >= limit) | (fs_breaker_gate(fs_load_acquire(&guard->breaker)) != gate) | due)) goto slow;
     if (FS_UNLIKELY(fs_is_awaitable(value))) goto slow;
     fs_histogram_defer(histogram, took);
     if (remembers) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
     return value;
 slow:
     if (fs_is_awaitable(value)) {
-        guard->hands_over = guard->skip == 0; /* who is told what to call cannot know what it will give next */
+        /* Who is told what to call cannot know what it will give next. */
+        fs_store_relaxed(&guard->hands_over, guard->skip == 0);
         if (controlled) fs_limiter_give_back(&load->limiter, 1); /* it passes again, at its first send */
         return fs_awaitable_new(guard, FS_RAISE, FS_FOREVER, value, args, nargsf, kwnames);
     }
-    if (remembers && took < guard->reach) fs_guard_remember(guard, args, nargsf, kwnames, value, end);
+    if (remembers && took < fs_load_relaxed(&guard->reach))
+        fs_guard_remember(guard, args, nargsf, kwnames, value, end);
     return fs_guard_succeeded(guard, FS_RAISE, value, fs_permit_of(gate), gate, took, end);
 }
 
@@ -116,7 +119,8 @@ static vectorcallfunc entry_of(const fs_guard *guard) {
     if (guard->dedupe || guard->key) return guard_call_routed;
     if (guard->async) return async_guard_call;
     if (guard->judge) return guard_call_judged;
-    if (guard->controlled) return guard->memory ? guard_call_controlled_remembering : guard_call_controlled;
+    if (fs_load_relaxed(&guard->controlled))
+        return guard->memory ? guard_call_controlled_remembering : guard_call_controlled;
     return guard->memory ? guard_call_remembering : guard_call;
 }
 
@@ -124,13 +128,14 @@ void fs_guard_control(PyObject *object, fs_load *load) {
     fs_guard *guard = (fs_guard *)object;
     /* An entry that looks for it must find it. It stays when the entry no longer looks: a call may be on its way there. */
     if (load) fs_store_release(&guard->load, load);
-    guard->controlled = load != NULL;
-    if (!guard->disabled) fs_store_release(&guard->vectorcall, entry_of(guard));
+    fs_store_relaxed(&guard->controlled, load != NULL);
+    if (!fs_load_relaxed(&guard->disabled)) fs_store_release(&guard->vectorcall, entry_of(guard));
 }
 
 void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after) {
     fs_guard *guard = (fs_guard *)object;
-    fs_store_release(&guard->breaker, *guard->truth); /* other settings may be those of another block, unmarked: it is shared */
+    /* Other settings may be those of another block, unmarked: it is shared. */
+    fs_store_release(&guard->breaker, fs_load_acquire(guard->truth));
     fs_ns reach = timeout < overall ? timeout : overall, told = reach < slow ? reach : slow;
     fs_store_relaxed(&guard->timeout, timeout);
     fs_store_relaxed(&guard->overall, overall);
@@ -144,7 +149,7 @@ void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow,
 int fs_guard_disable(PyObject *guard, bool disabled) {
     fs_guard *self = (fs_guard *)guard;
     vectorcallfunc entry = disabled ? guard_call_disabled : entry_of(self);
-    self->disabled = disabled;
+    fs_store_relaxed(&self->disabled, disabled);
     fs_store_release(&self->vectorcall, entry);
     return 0;
 }
@@ -178,7 +183,7 @@ PyObject *fs_guard_new(const fs_guard_setup *setup) {
     bool direct = PyType_HasFeature(Py_TYPE(self->fn), Py_TPFLAGS_HAVE_VECTORCALL) && offset > 0;
     self->entry = direct ? (vectorcallfunc *)(void *)((char *)self->fn + offset) : &no_entry;
     self->truth = setup->truth;
-    self->breaker = *setup->truth;
+    self->breaker = fs_load_acquire(setup->truth);
     self->series = setup->series;
 #if !FS_MANY_WRITERS
     self->histogram = &idle_histogram;
@@ -373,7 +378,7 @@ static PyObject *guard_gate(PyObject *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "Kp:_gate", &n, &waited)) return NULL;
     uint64_t gate;
     fs_ns now;
-    fs_load *held = waited ? guard->load : NULL;
+    fs_load *held = waited ? fs_load_relaxed(&guard->load) : NULL;
     bool waits = false;
     fs_permit permit = waited ? fs_guard_admit_waited(guard, n, held, &gate, &now) : fs_guard_admit(guard, &gate, &now);
     if (!waited && fs_permit_granted(permit)) waits = fs_guard_enter_load(guard, n, &permit, gate, &now, &held);

@@ -156,13 +156,13 @@ static inline void fs_guard_flush(fs_guard *guard) {
 }
 
 static inline fs_ticks fs_guard_deadline(const fs_guard *guard, fs_ticks start) {
-    return fs_ns_add(start, fs_ns_to_ticks(guard->reach));
+    return fs_ns_add(start, fs_ns_to_ticks(fs_load_relaxed(&guard->reach)));
 }
 
 /* Has the deadline around a call of this guard passed? *until becomes the end of the block around it if earlier. */
 static inline bool fs_guard_overdue(const fs_guard *guard, fs_ns *until) {
     if (FS_LIKELY(!fs_bounds_exist() & (fs_frame_now() == FS_FOREVER))) return false;
-    return !guard->disabled && fs_overdue(fs_stamp(), until);
+    return !fs_load_relaxed(&guard->disabled) && fs_overdue(fs_stamp(), until);
 }
 
 static inline bool fs_is_awaitable(PyObject *object) {
@@ -221,7 +221,7 @@ void fs_guard_count_refusal(fs_guard *guard, int mode, fs_permit permit, fs_ns n
 PyObject *fs_guard_refused(fs_guard *guard, int mode, fs_permit permit, fs_ns now, PyObject *arguments);
 
 /* Somebody wants an event of each refusal. */
-extern bool fs_refusals_heard;
+void fs_hear_refusals(bool heard);
 
 /* Something of ours has raised where a caller's result is at stake: say so once, and let the caller's result be. */
 void fs_report_and_clear(PyObject *where);

@@ -27,7 +27,8 @@ static PyObject *shard_of(fs_guard *guard, PyObject *const *args, size_t nargsf,
 }
 
 PyObject *fs_guard_once(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    PyObject *shard = guard->key && guard->shards && !guard->disabled ? shard_of(guard, args, nargsf, kwnames) : NULL;
+    bool keyed = guard->key && guard->shards && !fs_load_relaxed(&guard->disabled);
+    PyObject *shard = keyed ? shard_of(guard, args, nargsf, kwnames) : NULL;
     if (!shard) return fs_guard_run(guard, mode, FS_FOREVER, args, nargsf, kwnames);
     PyObject *answer = mode == FS_RAISE ? ((fs_guard *)shard)->vectorcall(shard, args, nargsf, kwnames)
                                         : fs_guard_run((fs_guard *)shard, mode, FS_FOREVER, args, nargsf, kwnames);
@@ -36,7 +37,8 @@ PyObject *fs_guard_once(fs_guard *guard, fs_mode mode, PyObject *const *args, si
 }
 
 PyObject *fs_guard_route(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    if (guard->dedupe && !guard->disabled) return deduplicated(guard, mode, args, nargsf, kwnames);
+    if (guard->dedupe && !fs_load_relaxed(&guard->disabled))
+        return deduplicated(guard, mode, args, nargsf, kwnames);
     return fs_guard_once(guard, mode, args, nargsf, kwnames);
 }
 

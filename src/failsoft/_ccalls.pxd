@@ -1,14 +1,21 @@
 # The alphabet of the call types, whose headers are not public: for _core.pyx alone. Cython includes the headers of every
 # file that is cimported, however far away, so these stand apart from what other modules may cimport.
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from failsoft._csrc cimport fs_breaker, fs_load, fs_ns, fs_series, fs_ticks
+from failsoft._csrc cimport fs_breaker, fs_load, fs_mapping, fs_ns, fs_series, fs_shared_status, fs_ticks
 
 cdef extern from "frame.h" nogil:
     fs_ticks fs_frame_now()
     void fs_frame_put(fs_ticks deadline)
     fs_ticks fs_frame_push(fs_ticks own)
     uint32_t fs_stripe()
+
+cdef extern from "failsoft/atomics.h" nogil:
+    void store_ns "fs_store_relaxed"(fs_ns *word, fs_ns value)
+    void store_number "fs_store_relaxed"(uint32_t *word, uint32_t value)
+    fs_ns load_ns "fs_load_relaxed"(fs_ns *word)
+    uint64_t load_count "fs_load_relaxed"(uint64_t *word)
+    uint32_t load_number "fs_load_relaxed"(uint32_t *word)
 
 cdef extern from "deadlines.h":
     object fs_armed_new(fs_ns ns)
@@ -60,10 +67,14 @@ cdef extern from "guard.h":
     void fs_guard_retime(object guard, fs_ns timeout, fs_ns overall, fs_ns slow, fs_ns cancel_after)
     void fs_guard_control(object guard, fs_load *load)
     int fs_refusal_errors_set(PyObject **classes) except -1
-    bint fs_refusals_heard
+    void fs_hear_refusals(bint heard)
     const char *FS_BUILD_COMPILER
     const char *FS_BUILD_FLAGS
 
 cdef extern from "flow.h":
     int fs_flow_setup(object flow, object intervals, fs_series *series, fs_ns stale, object key, object sequence,
                       Py_ssize_t most, bint resumes) except -1
+
+cdef extern from "alone.h":
+    fs_shared_status fs_claim_alone(fs_mapping *mapping)
+    void fs_part_alone(fs_mapping *mapping)

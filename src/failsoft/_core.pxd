@@ -6,6 +6,17 @@ from failsoft._csrc cimport (
     fs_rng, fs_seat, fs_series, fs_span_of_time, fs_totals,
 )
 
+cdef extern from *:
+    """
+    /* A breaker's block is moved in one thread (reconfigure, share) while others look at it. */
+    #ifdef __cplusplus
+    typedef fs_breaker *fs_breaker_place;
+    #else
+    typedef fs_breaker *_Atomic fs_breaker_place;
+    #endif
+    """
+    ctypedef fs_breaker *fs_breaker_place
+
 cdef class LatencyView:
     cdef fs_series *series
     cdef fs_span_of_time span
@@ -23,7 +34,7 @@ cdef class Operation(LatencyHistogram):
     pass
 
 cdef class Breaker:
-    cdef fs_breaker *block
+    cdef fs_breaker_place block
     cdef fs_seat *seat
     cdef fs_load *load
     cdef readonly str name

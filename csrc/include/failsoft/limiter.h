@@ -35,6 +35,13 @@ typedef struct {
 
 static inline uint64_t fs_limiter_time(fs_ticks stamp) { return stamp << FS_LIMITER_UNIT; }
 
+/* Tokens a second; 0.0: any number. */
+static inline double fs_limiter_rate(const fs_limiter *limiter) {
+    double rate;
+    fs_load_relaxed_to(&limiter->rate, &rate);
+    return rate;
+}
+
 /* How far ahead of now the bucket will be full; 0: it is. */
 static inline uint64_t fs_limiter_ahead(uint64_t full, uint64_t now) {
     int64_t ahead = (int64_t)(full - now);

@@ -82,7 +82,8 @@ uint64_t fs_load_admit(fs_load *load, fs_breaker *breaker, uint64_t n, bool prob
 
 /* How long a call refused by this code may wait; 0: not at all. */
 static inline fs_ns fs_load_patience(const fs_load *load, uint64_t code) {
-    return code == FS_RATE_LIMITED ? load->rate_wait : code == FS_BULKHEAD_FULL ? load->place_wait : 0;
+    return code == FS_RATE_LIMITED ? fs_load_relaxed(&load->rate_wait)
+           : code == FS_BULKHEAD_FULL ? fs_load_relaxed(&load->place_wait) : 0;
 }
 
 /* Tokens that whoever was refused by this permit needs, with all who wait before him. */

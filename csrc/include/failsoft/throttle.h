@@ -35,6 +35,12 @@ typedef struct {
     uint32_t unaccepted[FS_THROTTLE_SLICES];
 } fs_throttle;
 
+static inline double fs_throttle_ratio(const fs_throttle *throttle) {
+    double ratio;
+    fs_load_relaxed_to(&throttle->ratio, &ratio);
+    return ratio;
+}
+
 /* ratio 0.0: no throttle. */
 void fs_throttle_set(fs_throttle *throttle, double ratio, double most, uint64_t minimum, fs_ns window);
 

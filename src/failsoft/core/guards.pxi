@@ -16,7 +16,7 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
     setup.key = NULL if key is None else <_ccalls.PyObject *>key
     setup.shards_most = max_keys
     setup.skip = <uint8_t>skip
-    setup.truth = &breaker.block
+    setup.truth = <fs_breaker **>&breaker.block
     setup.series = operation.series
     setup.timeout = or_forever(timeout)
     setup.overall = or_forever(overall)

@@ -14,12 +14,12 @@ cdef class Load:
         """Let so many calls a second go, `burst` at once; 0.0: any number."""
         if fs_limiter_set(&self.breaker.load.limiter, rate, burst, fs_stamp()) != FS_OK:
             raise ValueError(f"outside what a rate limiter can do: {rate!r} a second, {burst!r} at once")
-        self.breaker.load.rate_wait = to_ns(max_wait)
+        store_ns(&self.breaker.load.rate_wait, to_ns(max_wait))
 
     def limit_calls(self, uint32_t most, double max_wait):
         """Let so many calls be under way at a time; 0: any number."""
-        self.breaker.load.bulkhead.limit = most if most else FS_UNBOUNDED
-        self.breaker.load.place_wait = to_ns(max_wait)
+        store_number(&self.breaker.load.bulkhead.limit, most if most else FS_UNBOUNDED)
+        store_ns(&self.breaker.load.place_wait, to_ns(max_wait))
 
     def throttle(self, double ratio, double most, uint64_t minimum, double window):
         """Refuse what would most likely be refused; ratio 0.0: nothing."""
@@ -63,7 +63,7 @@ cdef class Load:
 
     def fits(self, uint64_t n):
         """Whether n tokens can ever be there at once."""
-        return n <= self.breaker.load.limiter.burst
+        return n <= load_count(&self.breaker.load.limiter.burst)
 
     def when(self, uint64_t n):
         """ns until n tokens will have come."""
@@ -72,13 +72,14 @@ cdef class Load:
     def patience(self, uint64_t code):
         """ns that a call refused by this code may wait."""
         if code == FS_RATE_LIMITED:
-            return self.breaker.load.rate_wait
-        return self.breaker.load.place_wait if code == FS_BULKHEAD_FULL else 0
+            return load_ns(&self.breaker.load.rate_wait)
+        return load_ns(&self.breaker.load.place_wait) if code == FS_BULKHEAD_FULL else 0
 
     def read(self):
         """(tokens, calls under way, share let go by the throttle)"""
         cdef fs_load *load = self.breaker.load
-        return (fs_limiter_tokens(&load.limiter, fs_stamp()), load.bulkhead.in_flight, fs_capacity_of(load.throttle.share))
+        return (fs_limiter_tokens(&load.limiter, fs_stamp()), load_number(&load.bulkhead.in_flight),
+                fs_capacity_of(load_count(&load.throttle.share)))
 
     @property
     def armed(self):

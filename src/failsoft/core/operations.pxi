@@ -24,7 +24,7 @@ cdef class Operation(LatencyHistogram):
     def events(self):
         """How often each of EVENTS has happened, since the start."""
         cdef uint32_t i
-        return tuple([self.series.events[i] for i in range(FS_EVENTS)])
+        return tuple([load_number(&self.series.events[i]) for i in range(FS_EVENTS)])
 
     def note(self, int event, int count=1):
         """Count an event by its place in EVENTS."""

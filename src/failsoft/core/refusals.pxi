@@ -18,5 +18,4 @@ def set_refusal_errors(type circuit_open, type degraded, type rate_limited, type
 
 def hear_refusals(bint heard):
     """Whether each refusal is to be told to its recovery, for somebody wants the event."""
-    global fs_refusals_heard
-    fs_refusals_heard = heard
+    fs_hear_refusals(heard)

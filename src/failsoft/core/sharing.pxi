@@ -63,7 +63,7 @@ def share_arena(str path, breakers=()):
         lock = lock_arena(2.0)
         try:
             if the_arena.slot == FS_PROCESSES:
-                opened = fs_shared_claim(&the_arena)
+                opened = fs_claim_alone(&the_arena)
                 check_arena(opened, errno)
             return [breaker for breaker in breakers if not breaker.sit()]
         finally:
@@ -91,4 +91,4 @@ def bury_arena():
 def part_arena():
     """Leave the slot, at the end of the process."""
     if the_arena.shared is not NULL:
-        fs_shared_part(&the_arena)
+        fs_part_alone(&the_arena)
