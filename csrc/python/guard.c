@@ -137,7 +137,6 @@ void fs_guard_retime(PyObject *object, fs_ns timeout, fs_ns overall, fs_ns slow,
     /* Other settings may be those of another block, unmarked: it is shared. */
     fs_store_release(&guard->breaker, fs_load_acquire(guard->truth));
     fs_ns reach = timeout < overall ? timeout : overall, told = reach < slow ? reach : slow;
-    fs_store_relaxed(&guard->timeout, timeout);
     fs_store_relaxed(&guard->overall, overall);
     fs_store_relaxed(&guard->slow, slow);
     fs_store_relaxed(&guard->cancel_after, cancel_after);
@@ -173,6 +172,26 @@ static PyTypeObject *type_of(const fs_guard_setup *setup) {
     return setup->binds ? &fs_guard_type : &fs_plain_guard_type;
 }
 
+static bool make_tables(fs_guard *guard, const fs_guard_setup *setup) {
+    fs_tables *tables = guard->tables = PyMem_Calloc(1, sizeof *tables);
+    if (!tables) {
+        PyErr_NoMemory();
+        return false;
+    }
+    tables->memory_key = Py_XNewRef(setup->memory_key);
+    tables->memory_most = setup->memory_most;
+    tables->shards_most = setup->shards_most;
+    if (setup->memory_most && !(guard->memory = PyDict_New())) return false;
+    return !setup->key || (tables->shards = PyDict_New());
+}
+
+static void drop_tables(fs_guard *guard) {
+    if (!guard->tables) return;
+    Py_CLEAR(guard->tables->memory_key);
+    Py_CLEAR(guard->tables->shards);
+    PyMem_Free(guard->tables);
+}
+
 PyObject *fs_guard_new(const fs_guard_setup *setup) {
     PyTypeObject *type = type_of(setup);
     fs_guard *self = PyObject_GC_New(fs_guard, type);
@@ -192,20 +211,17 @@ PyObject *fs_guard_new(const fs_guard_setup *setup) {
     self->operation = Py_NewRef(setup->operation);
     self->recovery = Py_NewRef(setup->recovery);
     self->judge = Py_XNewRef(setup->judge);
-    self->memory_key = Py_XNewRef(setup->memory_key);
-    self->memory_most = setup->memory_most;
     self->dedupe = Py_XNewRef(setup->dedupe);
     self->key = Py_XNewRef(setup->key);
-    self->shards_most = setup->shards_most;
     self->skip = setup->skip;
     self->async = setup->async;
     self->keeps_arguments = setup->keeps_arguments;
     self->has_fallbacks = setup->has_fallbacks;
     self->has_closure = setup->has_closure;
+    self->undressed = setup->undressed;
     fs_guard_retime((PyObject *)self, setup->timeout, setup->overall, setup->slow, setup->cancel_after);
     PyObject_GC_Track((PyObject *)self);
-    if (setup->memory_most && !(self->memory = PyDict_New())) goto failed;
-    if (setup->key && !(self->shards = PyDict_New())) goto failed;
+    if ((setup->memory_most || setup->key) && !make_tables(self, setup)) goto failed;
     fs_guard_disable((PyObject *)self, setup->disabled);
 #if FS_MANY_WRITERS
     if (setup->immortal) make_shareable((PyObject *)self);
@@ -226,10 +242,9 @@ static void guard_dealloc(PyObject *object) {
     Py_CLEAR(self->recovery);
     Py_CLEAR(self->judge);
     Py_CLEAR(self->memory);
-    Py_CLEAR(self->memory_key);
     Py_CLEAR(self->dedupe);
     Py_CLEAR(self->key);
-    Py_CLEAR(self->shards);
+    drop_tables(self);
     Py_CLEAR(self->dict);
     PyObject_GC_Del(object);
 }
@@ -242,10 +257,12 @@ static int guard_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->recovery);
     Py_VISIT(self->judge);
     Py_VISIT(self->memory);
-    Py_VISIT(self->memory_key);
     Py_VISIT(self->dedupe);
     Py_VISIT(self->key);
-    Py_VISIT(self->shards);
+    if (self->tables) {
+        Py_VISIT(self->tables->memory_key);
+        Py_VISIT(self->tables->shards);
+    }
     Py_VISIT(self->dict);
     return 0;
 }
@@ -274,6 +291,10 @@ static PyObject *guard_reduce(PyObject *self, PyObject *Py_UNUSED(ignored)) {
 
 static PyObject *guard_outcome(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     fs_guard *guard = (fs_guard *)self;
+#if PY_VERSION_HEX < 0x030C0000
+    /* 3.11 finds methods fast on objects that have their dict, later ones also where it is yet to come. */
+    if (FS_UNLIKELY(guard->dict == NULL) && !(guard->dict = PyDict_New())) PyErr_Clear();
+#endif
     if (FS_UNLIKELY(guard->dedupe || guard->key)) return fs_guard_route(guard, FS_RESULT, args, (size_t)nargs, kwnames);
     return fs_guard_run(guard, FS_RESULT, FS_FOREVER, args, (size_t)nargs, kwnames);
 }
@@ -495,8 +516,74 @@ static PyObject *get_of_recovery(PyObject *self, void *name) {
     return PyObject_GetAttrString(((fs_guard *)self)->recovery, name);
 }
 
+/* ---- looks: what functools.update_wrapper would copy. Most guards are never asked for theirs, and a dict of them is
+ * almost as large as the guard: those of plain functions, which nothing but their function is asked for, come at the
+ * first question. Until then `dict` has what users have put there, or is NULL. */
+
+/* Put the looks into the dict, if they are not there. Two threads may both fetch them; the first one's are taken. */
+static int dress(fs_guard *guard) {
+    if (FS_LIKELY(!fs_load_acquire(&guard->undressed))) return 0;
+    PyObject *looks = PyObject_CallMethod(guard->recovery, "looks", "O", (PyObject *)guard);
+    PyObject *dict = looks ? PyObject_GenericGetDict((PyObject *)guard, NULL) : NULL;
+    int status = dict ? 0 : -1;
+#ifdef Py_GIL_DISABLED
+    Py_BEGIN_CRITICAL_SECTION((PyObject *)guard);
+#endif
+    if (dict && guard->undressed) {
+        status = PyDict_Merge(dict, looks, 0); /* names are strings: no other code runs in between */
+        if (status == 0) fs_store_release(&guard->undressed, false);
+    }
+#ifdef Py_GIL_DISABLED
+    Py_END_CRITICAL_SECTION();
+#endif
+    Py_XDECREF(looks);
+    Py_XDECREF(dict);
+    return status;
+}
+
+static PyObject *guard_get_dict(PyObject *self, void *closure) {
+    return dress((fs_guard *)self) < 0 ? NULL : PyObject_GenericGetDict(self, closure);
+}
+
+static int guard_set_dict(PyObject *self, PyObject *dict, void *closure) {
+    return dress((fs_guard *)self) < 0 ? -1 : PyObject_GenericSetDict(self, dict, closure);
+}
+
+/* An attribute that is not in a dict is missing by another word. */
+static void say_missing(PyObject *self, const char *name) {
+    if (!PyErr_ExceptionMatches(PyExc_KeyError)) return;
+    PyErr_Format(PyExc_AttributeError, "'%s' object has no attribute '%s'", Py_TYPE(self)->tp_name, name);
+}
+
+static PyObject *get_look(PyObject *self, void *name) {
+    PyObject *dict = guard_get_dict(self, NULL), *key = dict ? PyUnicode_FromString(name) : NULL;
+    PyObject *value = key ? PyObject_GetItem(dict, key) : NULL;
+    if (key && !value) say_missing(self, name);
+    Py_XDECREF(key);
+    Py_XDECREF(dict);
+    return value;
+}
+
+static int set_look(PyObject *self, PyObject *value, void *name) {
+    PyObject *dict = guard_get_dict(self, NULL), *key = dict ? PyUnicode_InternFromString(name) : NULL;
+    int status = !key ? -1 : value ? PyObject_SetItem(dict, key, value) : PyObject_DelItem(dict, key);
+    if (key && status < 0) say_missing(self, name);
+    Py_XDECREF(key);
+    Py_XDECREF(dict);
+    return status;
+}
+
+#define LOOK(name) {name, get_look, set_look, NULL, name}
+
 static PyGetSetDef guard_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {"__dict__", guard_get_dict, guard_set_dict, NULL, NULL},
+    LOOK("__module__"), LOOK("__name__"), LOOK("__qualname__"), LOOK("__doc__"), LOOK("__annotations__"),
+#if PY_VERSION_HEX >= 0x030C0000
+    LOOK("__type_params__"),
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    LOOK("__annotate__"),
+#endif
     {"integration", get_of_recovery, NULL, "The Integration the guard belongs to.", "integration"},
     {"operation", get_of_recovery, NULL, "The name its calls are recorded under.", "operation"},
     {NULL, NULL, NULL, NULL, NULL},

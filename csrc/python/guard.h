@@ -43,6 +43,16 @@ static inline fs_mode fs_mode_of(int mode) { return (fs_mode)(mode & ~(FS_ASYNC 
 /* How an attempt ended, as recovery.py says and hears it. */
 typedef enum { FS_SUCCEEDED = 0, FS_FAILED, FS_IGNORED_OUTCOME, FS_REFUSED, FS_JUDGED } fs_outcome;
 
+/* What few guards have. */
+typedef struct {
+    PyObject *memory_key;     /* arguments -> key; NULL: they are it */
+    PyObject *shards;         /* a table of guards by key */
+    Py_ssize_t memory_most;
+    Py_ssize_t shards_most;
+    Py_ssize_t memory_hand;   /* see fs_table_put */
+    Py_ssize_t shards_hand;
+} fs_tables;
+
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
@@ -63,7 +73,6 @@ typedef struct {
     fs_series *series;
 #endif
     fs_breaker **truth;
-    fs_ns timeout;            /* attempt timeout; FS_FOREVER: none */
     fs_ns overall;
     fs_ns slow;
     fs_ns cancel_after;       /* a call cancelled after this long counts as timed out */
@@ -71,14 +80,9 @@ typedef struct {
     PyObject *operation;      /* the Operation */
     PyObject *recovery;       /* failsoft.recovery.Recovery */
     PyObject *judge;          /* failure=: value -> ErrorCategory or None; NULL: none */
-    PyObject *memory_key;     /* arguments -> key; NULL: they are it */
     PyObject *dedupe;         /* failsoft.dedupe.Flights; NULL: none */
     PyObject *key;            /* key=: arguments -> key; NULL: none */
-    PyObject *shards;         /* a table of guards by key */
-    Py_ssize_t memory_most;
-    Py_ssize_t shards_most;
-    Py_ssize_t memory_hand;   /* see fs_table_put */
-    Py_ssize_t shards_hand;
+    fs_tables *tables;        /* there where `memory` or `key` is; NULL: neither */
     fs_ns tell_at;            /* a refusal is told of not before, */
     uint32_t told;            /* or in a newer generation than this */
     uint8_t skip;             /* leading arguments that are not the operation's own (what to call): 0 or 1 */
@@ -91,6 +95,7 @@ typedef struct {
     bool hands_over;          /* fn is not async but has returned an awaitable */
     bool disabled;
     bool controlled;          /* by load control, in `load` */
+    bool undressed;           /* the looks of fn (names, docstring, ...) are not in `dict` yet */
 } fs_guard;
 
 extern PyTypeObject fs_guard_type, fs_plain_guard_type, fs_async_guard_type, fs_plain_async_guard_type;
@@ -112,7 +117,7 @@ typedef struct {
     fs_breaker **truth;
     fs_series *series;
     fs_ns timeout, overall, slow, cancel_after;
-    bool async, binds, keeps_arguments, has_fallbacks, has_closure, immortal, disabled;
+    bool async, binds, keeps_arguments, has_fallbacks, has_closure, immortal, disabled, undressed;
 } fs_guard_setup;
 
 PyObject *fs_guard_new(const fs_guard_setup *setup);

@@ -33,10 +33,11 @@ int fs_refusal_errors_set(PyObject *const classes[6]) {
     return 0;
 }
 
-static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
+/* Into where they stay: to copy as one what was just written in pieces would have to wait for it. */
+static void take_numbers(fs_numbers *into, fs_guard *guard, fs_permit permit, fs_ns now) {
     fs_breaker *breaker = fs_guard_breaker(guard);
     uint64_t gate = fs_breaker_gate(breaker);
-    fs_numbers numbers = {
+    *into = (fs_numbers){
         .when = now,
         .generation = fs_gate_generation(gate),
         .failures = fs_breaker_failures(breaker),
@@ -44,31 +45,32 @@ static fs_numbers numbers_of(fs_guard *guard, fs_permit permit, fs_ns now) {
         .because = (uint8_t)fs_breaker_because(breaker),
         .limited = permit == FS_NO_ROOM,
         .late = permit == FS_TOO_LATE,
+        .code = (uint8_t)fs_load_code(permit),
+        .retry_after = FS_FOREVER,
     };
-    numbers.code = (uint8_t)fs_load_code(permit);
-    numbers.retry_after = FS_FOREVER;
-    if (numbers.limited) {
-        numbers.allowed = fs_capacity_of(fs_breaker_share(breaker, now));
-    } else if (numbers.code) {
-        numbers.allowed = fs_load_number(guard->load, numbers.code);
-        numbers.retry_after = fs_load_retry_after(guard->load, permit, now);
-    } else if (!numbers.late) {
-        numbers.retry_after = fs_breaker_retry_after(breaker, now);
+    uint64_t code = fs_load_code(permit);
+    if (permit == FS_NO_ROOM) {
+        into->allowed = fs_capacity_of(fs_breaker_share(breaker, now));
+    } else if (code) {
+        into->allowed = fs_load_number(guard->load, code);
+        into->retry_after = fs_load_retry_after(guard->load, permit, now);
+    } else if (permit != FS_TOO_LATE) {
+        into->retry_after = fs_breaker_retry_after(breaker, now);
     }
-    return numbers;
 }
 
-static PyObject *refusal_of(fs_guard *guard, fs_numbers numbers) {
+static fs_refusal *refusal_of(fs_guard *guard) {
     fs_refusal *self = PyObject_GC_New(fs_refusal, &fs_refusal_type);
-    if (!self) return NULL;
-    self->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
-    self->numbers = numbers;
-    PyObject_GC_Track((PyObject *)self);
-    return (PyObject *)self;
+    if (self) self->guard = (fs_guard *)Py_NewRef((PyObject *)guard);
+    return self;
 }
 
 PyObject *fs_refusal_new(fs_guard *guard, fs_permit permit, fs_ns now) {
-    return refusal_of(guard, numbers_of(guard, permit, now));
+    fs_refusal *self = refusal_of(guard);
+    if (!self) return NULL;
+    take_numbers(&self->numbers, guard, permit, now);
+    PyObject_GC_Track((PyObject *)self);
+    return (PyObject *)self;
 }
 
 /* The error class around a refusal, without running its __init__. Steals `refusal`. */
@@ -218,7 +220,7 @@ PyObject *fs_result_refused(fs_guard *guard, fs_permit permit, fs_ns now) {
     if (!self) return NULL;
     self->data = Py_NewRef(Py_None);
     self->refused = true;
-    self->numbers = numbers_of(guard, permit, now);
+    take_numbers(&self->numbers, guard, permit, now);
     self->guard = Py_NewRef((PyObject *)guard);
     PyObject_GC_Track((PyObject *)self);
     return (PyObject *)self;
@@ -285,8 +287,11 @@ static PyObject *result_data(PyObject *self, void *Py_UNUSED(closure)) { return 
  * look see one error: the first to be put there. */
 static PyObject *made_error(fs_result *self) {
     if (self->error || !self->refused || !self->guard) return or_none(self->error);
-    PyObject *refusal = refusal_of((fs_guard *)self->guard, self->numbers);
-    PyObject *error = refusal ? error_of(refusal) : NULL;
+    fs_refusal *refusal = refusal_of((fs_guard *)self->guard);
+    if (!refusal) return NULL;
+    refusal->numbers = self->numbers;
+    PyObject_GC_Track((PyObject *)refusal);
+    PyObject *error = error_of((PyObject *)refusal);
     if (!error) return NULL;
     if (self->error) {
         Py_DECREF(error);

@@ -13,12 +13,13 @@ static PyObject *deduplicated(fs_guard *guard, fs_mode mode, PyObject *const *ar
 /* The guard of the call's key, made when it is first asked for; NULL: it cannot be told, and the integration's own
  * breaker has to do. */
 static PyObject *shard_of(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+    fs_tables *tables = guard->tables;
     PyObject *key = fs_key_of(guard->key, args, nargsf, kwnames);
-    PyObject *shard = key ? fs_table_get(guard->shards, key, NULL) : NULL;
+    PyObject *shard = key ? fs_table_get(tables->shards, key, NULL) : NULL;
     if (FS_UNLIKELY(!shard) && key && !PyErr_Occurred()) {
         shard = PyObject_CallMethod(guard->recovery, "shard", "OO", (PyObject *)guard, key);
         if (shard && !fs_is_any_guard(shard)) Py_CLEAR(shard);
-        if (shard && fs_table_put(guard->shards, guard->shards_most, &guard->shards_hand, key, shard, 0) < 0)
+        if (shard && fs_table_put(tables->shards, tables->shards_most, &tables->shards_hand, key, shard, 0) < 0)
             Py_CLEAR(shard);
     }
     Py_XDECREF(key);
@@ -27,7 +28,7 @@ static PyObject *shard_of(fs_guard *guard, PyObject *const *args, size_t nargsf,
 }
 
 PyObject *fs_guard_once(fs_guard *guard, fs_mode mode, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-    bool keyed = guard->key && guard->shards && !fs_load_relaxed(&guard->disabled);
+    bool keyed = guard->key && !fs_load_relaxed(&guard->disabled);
     PyObject *shard = keyed ? shard_of(guard, args, nargsf, kwnames) : NULL;
     if (!shard) return fs_guard_run(guard, mode, FS_FOREVER, args, nargsf, kwnames);
     PyObject *answer = mode == FS_RAISE ? ((fs_guard *)shard)->vectorcall(shard, args, nargsf, kwnames)
@@ -46,22 +47,23 @@ void fs_guard_remember(fs_guard *guard, PyObject *const *args, size_t nargsf, Py
                        fs_ticks stamp) {
     PyObject *memory = guard->memory;
     if (!memory) return;
-    PyObject *key = fs_key_of(guard->memory_key, args, nargsf, kwnames);
-    bool kept = key && fs_table_put(memory, guard->memory_most, &guard->memory_hand, key, value, stamp) == 0;
+    fs_tables *tables = guard->tables;
+    PyObject *key = fs_key_of(tables->memory_key, args, nargsf, kwnames);
+    bool kept = key && fs_table_put(memory, tables->memory_most, &tables->memory_hand, key, value, stamp) == 0;
     /* Arguments that cannot be hashed, or what a lambda has closed over (skip), have no last value; the fallback says so
      * when it is asked. A key function of the user's that raises is told of. */
-    bool unhashable = !guard->memory_key || (guard->skip && key);
+    bool unhashable = !tables->memory_key || (guard->skip && key);
     Py_XDECREF(key);
     if (FS_LIKELY(kept)) return;
     if (unhashable && PyErr_ExceptionMatches(PyExc_TypeError))
         PyErr_Clear();
     else
-        fs_report_and_clear(guard->memory_key ? guard->memory_key : (PyObject *)guard);
+        fs_report_and_clear(tables->memory_key ? tables->memory_key : (PyObject *)guard);
 }
 
 PyObject *fs_guard_recall(fs_guard *guard, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
     if (!guard->memory) Py_RETURN_NONE;
-    PyObject *key = fs_key_of(guard->memory_key, args, nargsf, kwnames);
+    PyObject *key = fs_key_of(guard->tables->memory_key, args, nargsf, kwnames);
     if (!key) return NULL;
     fs_ticks stamp = 0;
     PyObject *value = fs_table_get(guard->memory, key, &stamp);

@@ -53,6 +53,7 @@ cdef extern from "guard.h":
         bint keeps_arguments
         bint has_fallbacks
         bint has_closure
+        bint undressed
         bint immortal
         bint disabled
     ctypedef struct fs_guard:

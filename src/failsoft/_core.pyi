@@ -373,6 +373,8 @@ class Backoff:
 class Guard(Generic[_P, _R_co]):
     """A guarded callable: call it as the bare one. Made by `Integration.guard`."""
 
+    __name__: str
+    __qualname__: str
     @property
     def __wrapped__(self) -> Callable[_P, _R_co]:
         """The guarded callable."""
@@ -420,6 +422,8 @@ class Guard(Generic[_P, _R_co]):
 class AsyncGuard(Generic[_P, _R_co]):
     """A guarded coroutine function: call and await it as the bare one. Made by `Integration.guard`."""
 
+    __name__: str
+    __qualname__: str
     @property
     def __wrapped__(self) -> Callable[_P, Coroutine[Any, Any, _R_co]]:
         """The guarded coroutine function."""
@@ -609,6 +613,7 @@ def make_guard(
     dedupe: Flights | None = None,
     key: Callable[..., Any] | None = None,
     max_keys: int = 0,
+    undressed: bool = False,
 ) -> Guard[..., Any] | AsyncGuard[..., Any]:
     """A guard before `fn`. Durations in seconds, None for none."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import WRAPPER_ASSIGNMENTS, partial
-from types import MethodType
+from types import FunctionType, MethodType
 
 from ._core import IntegrationResult
 
@@ -78,14 +78,16 @@ def is_awaitable(value: object) -> bool:
     return hasattr(type(value), "__await__") and not isinstance(value, IntegrationResult)
 
 
-def dress(wrapper: Any, fn: Any, name: str) -> None:
-    """Give `wrapper` the looks of `fn`, as functools.update_wrapper does, except `__wrapped__`, which is its own.
+def looks_of(fn: Any, wrapper: type, name: str) -> dict[str, object]:
+    """What a wrapper of that type has in its `__dict__` to look like `fn`.
+
+    As functools.update_wrapper has it, except `__wrapped__`, which is the wrapper's own.
 
     `name` stands in where `fn` has none. A coroutine function is made to look like one to inspect and asyncio, who go
     by the attributes of functions on every version.
     """
     # An attribute of the function must not hide a method of the guard.
-    own = {key: value for key, value in getattr(fn, "__dict__", {}).items() if not hasattr(type(wrapper), key)}
+    own = {key: value for key, value in getattr(fn, "__dict__", {}).items() if not hasattr(wrapper, key)}
     looks: dict[str, object] = {**own, "__name__": name, "__qualname__": name}
     for attribute in map(str, WRAPPER_ASSIGNMENTS):
         value = getattr(fn, attribute, None)
@@ -96,4 +98,17 @@ def dress(wrapper: Any, fn: Any, name: str) -> None:
         function = _function_of(fn)
         looks.update({attribute: getattr(function, attribute, None) for attribute in _LOOKS_LIKE_A_FUNCTION})
     looks.pop("__wrapped__", None)
-    wrapper.__dict__.update(looks)
+    return looks
+
+
+def dress(wrapper: Any, fn: Any, name: str) -> None:
+    """Give `wrapper` the looks of `fn`; `name` stands in where `fn` has none."""
+    wrapper.__dict__.update(looks_of(fn, type(wrapper), name))
+
+
+def looks_later(fn: object) -> bool:
+    """Whether what `fn` looks like can be asked when somebody wants to know: nothing but its function is.
+
+    Attributes of its own have to be found in the wrapper's `__dict__` from the start.
+    """
+    return type(fn) is FunctionType and not fn.__dict__ and not is_coroutine_function(fn)

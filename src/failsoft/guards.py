@@ -8,7 +8,7 @@ from functools import partial
 from types import BuiltinFunctionType, MethodType
 
 from ._core import make_guard
-from .functions import dress, is_coroutine_function, is_generator_function
+from .functions import dress, is_coroutine_function, is_generator_function, looks_later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def build(
     if recovery.hedge is not None:
         from .hedges import hedged
 
-        called, recovery.bare = hedged(fn, recovery, recovery.hedge), fn
+        called, recovery.special.bare = hedged(fn, recovery, recovery.hedge), fn
+    undressed = looks_later(fn)
     guard = make_guard(
         called,
         recovery.integration.breaker,
@@ -82,9 +83,11 @@ def build(
         dedupe=recovery.flights,
         key=recovery.key,
         max_keys=recovery.max_keys,
+        undressed=undressed,
         **limits(recovery.integration.config),
     )
-    dress(guard, fn, recovery.operation)
+    if not undressed:
+        dress(guard, fn, recovery.operation)
     return guard
 
 

@@ -18,7 +18,7 @@ from .metrics import read_metrics
 from .operations import Operations
 from .options import recovery_of, refuse_unknown_options
 from .recorder import CAPACITY, OPERATOR
-from .recovery import Recovery
+from .recovery import Recovery, Terms
 from .retry import backoff_of
 from .shards import Shards
 from .switches import Switches
@@ -69,6 +69,7 @@ class Integration(Switches):
         self._parent = parent
         self.name = name
         self.config = config
+        self.terms = Terms(config)
         self.type = config.type
         self.breaker = CircuitBreaker(config.circuit_breaker, name, config.degraded)
         self.backoff = backoff_of(config.retry_policy)
@@ -488,6 +489,7 @@ class Integration(Switches):
         """Let it and its keys have these settings. Under the registry's lock."""
         self.breaker.reconfigure(new.circuit_breaker, new.degraded)
         self.config = new
+        self.terms = Terms(new)
         self._load.hold_to(new)
         self.backoff = backoff_of(new.retry_policy)
         self._budget_settles()
@@ -526,7 +528,7 @@ class Integration(Switches):
             self.retry_budget.configure(settings)
 
     def _settle(self, guard: AnyGuard) -> None:
-        guard._recovery.adopt(self.config)
+        guard._recovery.terms = self.terms
         retime_guard(guard, **limits(self.config))
         control_guard(guard, self._load.core if self._load.armed_by(self.config) else None)
 

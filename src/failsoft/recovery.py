@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Mapping
+from operator import attrgetter
 
 from . import answers, events, expiry, load, recorder, timers
 from ._core import REASONS, STATES, THROTTLED, limits, now_ns
 from .asking import ask, ask_async
 from .checks import LONGEST
 from .classify import classify_error, never_sent, retry_after_of
-from .config import CircuitState, ErrorCategory, FallbackType, IntegrationConfig
+from .config import CircuitState, ErrorCategory, FallbackType, IntegrationConfig, RetryPolicy
 from .course import (
     ATTEMPT,
     FAILED,
@@ -35,7 +36,7 @@ from .course import (
 )
 from .errors import IntegrationError
 from .fallbacks import Aged, memory_of
-from .functions import is_awaitable
+from .functions import is_awaitable, looks_of
 from .metrics import OperationMetrics
 from .retry import retryable
 
@@ -55,22 +56,75 @@ if TYPE_CHECKING:
 _UNKNOWN = float("nan")
 
 
+class Terms:
+    """What the settings of an integration say about calls that do not succeed, worked out once for all its guards."""
+
+    __slots__ = ("cancel_after", "overall", "patience", "policy", "retries", "timeout", "trip_on")
+
+    def __init__(self, config: IntegrationConfig) -> None:
+        self.policy = config.retry_policy
+        self.retries = config.retry_policy.max_retries
+        self.overall = round(config.timeouts.overall * SECOND)  # ns
+        self.timeout = config.circuit_breaker.timeout
+        self.trip_on = config.circuit_breaker.trip_on
+        self.patience = config.timeouts.read
+        counts_after = config.circuit_breaker.cancel_counts_after
+        self.cancel_after = self.patience if counts_after is None else counts_after
+
+
+class Special:
+    """The options that few guards have."""
+
+    __slots__ = ("bare", "details", "failure", "flights", "hedge", "key", "max_keys", "skip")
+
+    def __init__(
+        self,
+        failure: Callable[[Any], ErrorCategory | str | None] | None = None,
+        details: Mapping[str, object] | Callable[..., Mapping[str, object]] | None = None,
+        key: Callable[..., Hashable] | None = None,
+        max_keys: int = 1,
+        flights: Flights | None = None,
+        skip: int = 0,
+        hedge: float | None = None,
+    ) -> None:
+        self.failure = failure
+        self.details = details
+        self.key = key
+        self.max_keys = max_keys
+        self.flights = flights
+        self.skip = skip  # leading arguments that are not the operation's own: what to call
+        self.hedge = hedge  # the quantile after which a second attempt starts
+        self.bare: Callable[..., Any] | None = None  # what is hedged
+
+
+_PLAIN = Special()
+"""Those of all guards that have none of them."""
+
+
+def _of(path: str) -> Any:
+    """A property that lies in what guards share."""
+    return property(attrgetter(path))
+
+
 class Recovery:
     """The policies of one guard, and what they come to when they are needed."""
 
-    __slots__ = (
-        "bare", "cancel_after", "details", "failure", "fallbacks", "flights", "hedge", "idempotent", "integration",
-        "key", "max_keys", "memory", "operation", "overall", "patience", "policy", "record", "retries", "retry", "skip",
-        "timeout", "trip_on",
-    )  # fmt: skip
+    __slots__ = ("fallbacks", "idempotent", "integration", "memory", "operation", "record", "retry", "special", "terms")
 
-    cancel_after: float
-    overall: int  # ns
-    patience: float
-    policy: Any
-    retries: int
-    timeout: float
-    trip_on: frozenset[ErrorCategory]
+    cancel_after: float = _of("terms.cancel_after")
+    overall: int = _of("terms.overall")  # ns
+    patience: float = _of("terms.patience")
+    policy: RetryPolicy = _of("terms.policy")
+    timeout: float = _of("terms.timeout")
+
+    bare: Callable[..., Any] | None = _of("special.bare")
+    details: Mapping[str, object] | Callable[..., Mapping[str, object]] | None = _of("special.details")
+    failure: Callable[[Any], ErrorCategory | str | None] | None = _of("special.failure")
+    flights: Flights | None = _of("special.flights")
+    hedge: float | None = _of("special.hedge")
+    key: Callable[..., Hashable] | None = _of("special.key")
+    max_keys: int = _of("special.max_keys")
+    skip: int = _of("special.skip")
 
     def __init__(
         self,
@@ -92,30 +146,18 @@ class Recovery:
         self.integration = integration
         self.operation = operation
         self.record = record
-        self.failure = failure
         self.fallbacks = fallbacks
         self.retry = retry
         self.idempotent = idempotent
-        self.details = details
-        self.key = key
-        self.max_keys = max_keys
-        self.flights = flights
-        self.skip = skip  # leading arguments that are not the operation's own: what to call
-        self.hedge = hedge  # the quantile after which a second attempt starts
-        self.bare: Callable[..., Any] | None = None  # what is hedged
         self.memory = memory_of(fallbacks)
-        self.adopt(integration.config)
+        special = skip or any(option is not None for option in (failure, details, key, flights, hedge))
+        self.special = Special(failure, details, key, max_keys, flights, skip, hedge) if special else _PLAIN
+        self.terms = integration.terms  # until others hold
 
-    def adopt(self, config: IntegrationConfig) -> None:
-        """Let these settings hold from now on."""
-        self.policy = config.retry_policy
-        self.retries = config.retry_policy.max_retries if self.retry else 0
-        self.overall = round(config.timeouts.overall * SECOND)
-        self.timeout = config.circuit_breaker.timeout
-        self.trip_on = config.circuit_breaker.trip_on
-        self.patience = config.timeouts.read
-        counts_after = config.circuit_breaker.cancel_counts_after
-        self.cancel_after = self.patience if counts_after is None else counts_after
+    @property
+    def retries(self) -> int:
+        """Attempts after the first, at most."""
+        return self.terms.retries if self.retry else 0
 
     # ---- what the compiled guards call
 
@@ -211,7 +253,7 @@ class Recovery:
         return await self.integration.queue.wait_async(n, code, self._bound(until))
 
     def _bound(self, until: int) -> int:
-        return until or now_ns() + self.overall
+        return until or now_ns() + self.terms.overall
 
     def shake(self) -> tuple[Any] | None:
         """Chaos is on: what befalls the sync attempt that is about to be made. See chaos_plans.py."""
@@ -239,6 +281,10 @@ class Recovery:
         """The numbers of this operation now."""
         return self.integration.metrics(self.integration.recorded_as(self.operation))
 
+    def looks(self, guard: AnyGuard) -> dict[str, object]:
+        """What the guard of a plain function has in its `__dict__`."""
+        return looks_of(guard.__wrapped__, type(guard), self.operation)
+
     def describe(self, refusal: Refusal) -> dict[str, object]:
         """Every field of the error for a refusal."""
         return answers.describe(self, refusal)
@@ -251,7 +297,7 @@ class Recovery:
 
     def outcome_of(self, category: ErrorCategory) -> int:
         """How a failure of this category counts for the breaker."""
-        if category in self.trip_on:
+        if category in self.terms.trip_on:
             return FAILED
         return IGNORED if category is ErrorCategory.VALIDATION else SUCCEEDED  # otherwise somebody answered
 
@@ -277,7 +323,7 @@ class Recovery:
         self, guard: AnyGuard, end: End, around: tuple[int, bool] | None
     ) -> Generator[float | Attempt | Fallback, Any, Final]:
         started = now_ns() - end.took
-        until, whose = started + self.overall, "overall deadline"
+        until, whose = started + self.terms.overall, "overall deadline"
         if around is not None and around[0] < until:
             until, whose = around[0], f"deadline of the {'block' if around[1] else 'guarded call'} around it"
         final = Final()
@@ -286,7 +332,7 @@ class Recovery:
             final.attempts += 1
             if end.kind == SUCCEEDED:
                 final.success, final.value, final.error, final.reason = True, end.payload, None, None
-                final.late = end.took >= round(self.timeout * SECOND) or now_ns() >= until
+                final.late = end.took >= round(self.terms.timeout * SECOND) or now_ns() >= until
                 return final
             final.category = self._settle(guard, end)
             final.judged = end.kind == JUDGED
@@ -392,7 +438,8 @@ class Recovery:
         """
         error: Exception = end.payload
         category = end.category = classify_error(error)
-        worth_it = retryable(self.policy, category, None) or retryable(self.policy, category, retry_after_of(error))
+        policy = self.terms.policy
+        worth_it = retryable(policy, category, None) or retryable(policy, category, retry_after_of(error))
         if not worth_it:
             return recorder.NOT_RETRYABLE
         if not self.retries:
@@ -412,10 +459,11 @@ class Recovery:
     def _wait(self, final: Final, previous: float, until: int, whose: str) -> float | None:
         """Seconds until the next attempt. None: there is none, and `final.reason` says why."""
         hint = answers.hint_of(final)
-        if not retryable(self.policy, final.category, hint):
+        if not retryable(self.terms.policy, final.category, hint):
             return self._give_up(final, recorder.NOT_RETRYABLE, _not_retried(final.category))
-        if final.attempts > self.retries:
-            return self._give_up(final, recorder.USED_UP) if self.retries else None
+        retries = self.retries
+        if final.attempts > retries:
+            return self._give_up(final, recorder.USED_UP) if retries else None
         if not self.idempotent and not (final.error is not None and never_sent(final.error)):
             return self._give_up(final, recorder.NOT_IDEMPOTENT)
         drawn = self.integration.backoff.delay(final.attempts - 1, previous)

@@ -654,6 +654,53 @@ def test_methods_have_the_looks_of_methods() -> None:
     assert Base.method.__qualname__ == "Base.method"
 
 
+def test_its_looks_are_there_whichever_is_asked_for_first(steady: Integration) -> None:
+    def looked_at() -> int:
+        """Seen."""
+        return 1
+
+    for name in ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__"):
+        asked = steady.guard(looked_at)
+        asked.own = 1  # type: ignore[attr-defined]
+        assert getattr(asked, name) == getattr(looked_at, name)
+        assert {**vars(asked)} == {**vars(steady.guard(looked_at)), "own": 1}
+
+
+def test_its_looks_can_be_changed_without_the_function_noticing(steady: Integration) -> None:
+    def bare() -> int:
+        """Of the function."""
+        return 1
+
+    for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+        guarded, before = steady.guard(bare), getattr(bare, name)
+        setattr(guarded, name, "changed")
+        assert getattr(guarded, name) == vars(guarded)[name] == "changed"
+        assert getattr(bare, name) == before
+        delattr(guarded, name)
+        assert name not in vars(guarded)
+        with pytest.raises(AttributeError, match=name):
+            delattr(guarded, name)
+
+
+def test_its_dict_can_be_replaced_before_anybody_has_looked(steady: Integration) -> None:
+    guarded = steady.guard(lambda: 1, operation="replaced")
+    guarded.__dict__ = {"own": 1}
+    assert vars(guarded) == {"own": 1}
+    with pytest.raises(AttributeError, match="has no attribute '__name__'"):
+        _ = guarded.__name__
+    assert guarded() == 1
+
+
+def test_attributes_of_the_function_are_there_at_once(steady: Integration) -> None:
+    def marked() -> int:
+        return 1
+
+    marked.mark = "here"  # type: ignore[attr-defined]
+    guarded = steady.guard(marked)
+    del marked.mark  # type: ignore[attr-defined]
+    assert guarded.mark == "here"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     "bare", [len, functools.partial(plain, 1), Counter(), Counter().method, Pair, lambda: 0, mock.Mock()], ids=shown
 )

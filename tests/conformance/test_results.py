@@ -508,3 +508,30 @@ def test_a_timeout_error_is_a_timeout_error() -> None:
     assert str(error) == "late"
     assert error.category is ErrorCategory.TIMEOUT
     assert failsoft.classify_error(error) is ErrorCategory.TIMEOUT
+
+
+def test_a_storm_of_refusals_is_on_time() -> None:
+    """By the real clock: no call is let go early, and the wait that refusals tell only ever gets shorter."""
+    reset = 0.02
+    settings = failsoft.default_config("database").with_(
+        circuit_breaker={"failure_threshold": 1, "reset_timeout": reset, "reset_jitter": 0.0}
+    )
+    stormy = failsoft.Registry().integration("stormy", "database", settings)
+    answers = iter([OSError()])
+
+    @stormy.guard(retry=False)
+    def once_down() -> int:
+        for error in answers:
+            raise error
+        return 1
+
+    began = time.monotonic_ns()
+    with pytest.raises(OSError):
+        once_down()
+    waits = []
+    while not (result := once_down.outcome()).success:
+        assert isinstance(result.error, CircuitOpenError)
+        waits.append(result.error.retry_after)
+    assert time.monotonic_ns() - began >= reset * 1e9
+    assert len(waits) > 10
+    assert all(later <= earlier + 1e-6 for earlier, later in zip(waits, waits[1:], strict=False))

@@ -2,8 +2,11 @@
 
 def make_guard(fn, Breaker breaker not None, Operation operation not None, recovery, *, judge, bint is_async, bint binds,
                bint keeps_arguments, bint has_fallbacks, bint shared, bint disabled, timeout, overall, slow, cancel_after,
-               int skip=0, memory_key=None, Py_ssize_t memory_most=0, dedupe=None, key=None, Py_ssize_t max_keys=0):
-    """A guard before `fn`. Durations in seconds, None for none. `shared` guards live as long as the process on 3.13t."""
+               int skip=0, memory_key=None, Py_ssize_t memory_most=0, dedupe=None, key=None, Py_ssize_t max_keys=0, bint undressed=False):
+    """A guard before `fn`. Durations in seconds, None for none. `shared` guards live as long as the process on 3.13t.
+
+    `undressed`: `recovery.looks` gives what it has in its `__dict__`, when that is first asked for.
+    """
     cdef fs_guard_setup setup
     setup.fn = <_ccalls.PyObject *>fn
     setup.owner = <_ccalls.PyObject *>breaker
@@ -29,6 +32,7 @@ def make_guard(fn, Breaker breaker not None, Operation operation not None, recov
     setup.has_closure = getattr(fn, "__closure__", None) is not None or not hasattr(fn, "__code__")
     setup.immortal = shared
     setup.disabled = disabled
+    setup.undressed = undressed
     return fs_guard_new(&setup)
 
 
