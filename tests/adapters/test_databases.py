@@ -519,6 +519,37 @@ def test_sqlalchemy_async_waits_for_its_turn_and_for_chaos_without_holding_the_l
     assert counts(narrow, "EXECUTE")[1] == 2
 
 
+def test_sqlalchemy_counts_no_return_of_what_was_never_out(database: Integration) -> None:
+    """A pool says so of a connection that could not be made."""
+    import sqlite3
+
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    from failsoft.adapters.sqlalchemy import protect
+
+    down: list[bool] = []
+
+    def creator() -> Any:
+        if down:
+            raise sqlite3.OperationalError("unable to open database file")
+        return sqlite3.connect(":memory:")
+
+    engine = sqlalchemy.create_engine("sqlite://", creator=creator, poolclass=sqlalchemy.QueuePool)
+    counts = protect(engine, database)
+    with engine.connect() as connection:
+        assert counts.in_use == 1
+        connection.invalidate()
+    down.append(True)
+    for _ in range(3):
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            engine.connect()
+    assert (counts.in_use, counts.checkouts, counts.checkins) == (0, 1, 1)
+    down.clear()
+    with engine.connect():
+        assert counts.in_use == 1
+    assert (counts.in_use, counts.checkouts, counts.checkins) == (0, 2, 2)
+    engine.dispose()
+
+
 def test_sqlalchemy_takes_any_driver(database: Integration) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from failsoft.adapters.sqlalchemy import protect

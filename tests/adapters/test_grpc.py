@@ -12,6 +12,7 @@ import pytest
 
 from failsoft import CircuitOpenError, Integration, IntegrationTimeoutError, Registry, deadline, extract_deadline
 from failsoft.config import ErrorCategory
+from failsoft.errors import BulkheadFullError
 
 grpc = pytest.importorskip("grpc", exc_type=ImportError)
 
@@ -175,6 +176,55 @@ def test_a_refusal_is_ours_and_grpcs(api: Integration, channel: Any) -> None:
         channel.stream_unary(SEND)(iter([b"a"]))
 
 
+class Watching(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]  # grpc is not typed
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
+    grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
+):
+    """An interceptor of somebody else's: it looks at the call that it has made, as gRPC says it may."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        call = continuation(client_call_details, request)
+        call.add_done_callback(lambda ended: self.seen.append((ended.code(), ended.exception())))
+        return call
+
+    intercept_unary_stream = intercept_stream_unary = intercept_unary_unary
+
+
+def test_other_interceptors_may_stand_outside(peer: Peer, api: Integration) -> None:
+    """gRPC hands them an error as the call that ended with it."""
+    api.force_open()
+    watching = Watching()
+    with grpc.insecure_channel(f"127.0.0.1:{peer.port}", OPTIONS) as bare:
+        channel = grpc.intercept_channel(bare, watching, FailsoftInterceptor(api))
+        for call in (
+            lambda: channel.unary_unary(GET)(b"BTC"),
+            lambda: channel.unary_unary(GET).with_call(b"BTC"),
+            lambda: channel.stream_unary(SEND)(iter([b"a"])),
+        ):
+            with pytest.raises(CircuitOpenError):
+                call()
+    assert [code for code, _ in watching.seen] == [grpc.StatusCode.UNAVAILABLE] * 3
+    assert all(isinstance(error, CircuitOpenError) for _, error in watching.seen)
+
+
+def test_what_an_interceptor_within_refuses_is_told_as_it_is(peer: Peer, api: Integration) -> None:
+    within = Registry().integration("within", "external_api")
+    within.force_open()
+    with grpc.insecure_channel(f"127.0.0.1:{peer.port}", OPTIONS) as bare:
+        channel = grpc.intercept_channel(bare, FailsoftInterceptor(api), FailsoftInterceptor(within))
+        with pytest.raises(CircuitOpenError, match="within was not called"):
+            channel.unary_unary(GET)(b"BTC")
+        with pytest.raises(CircuitOpenError, match="within was not called"):
+            list(channel.unary_stream(WATCH)(b"BTC"))
+        with pytest.raises(CircuitOpenError, match="within was not called"):
+            channel.stream_unary(SEND)(iter([b"a"]))
+    assert counts(api, SEND) == (1, 1, 0)
+
+
 def test_no_time_left_is_a_deadline_of_grpcs_too(peer: Peer, channel: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught, deadline(0.0):
         channel.unary_unary(GET)(b"BTC")
@@ -193,6 +243,31 @@ def test_a_future_does_not_wait_and_is_counted_when_it_is_done(api: Integration,
     assert hanging.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert get.future(b"BTC").result() == b"price of BTC"
     soon(lambda: counts(api, GET) == (2, 1, 0))
+
+
+def test_a_future_is_never_sent_twice_nor_hides_its_code(api: Integration) -> None:
+    """One that fails at once may have ended before it is looked at."""
+    with grpc.insecure_channel("127.0.0.1:1", OPTIONS) as nobody:
+        with pytest.raises(grpc.RpcError):
+            nobody.unary_unary(GET)(b"BTC")  # from here on it fails fast
+        get = grpc.intercept_channel(nobody, FailsoftInterceptor(api, retry_methods=[GET])).unary_unary(GET)
+        for _ in range(50):
+            call = get.future(b"BTC")
+            assert call.exception() is not None
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
+    soon(lambda: counts(api, GET) == (50, 50, 0))
+
+
+def test_the_callers_timeout_bounds_the_wait_for_a_place(peer: Peer) -> None:
+    api = Registry().integration("peer", "external_api", bulkhead={"max_concurrent": 1, "max_wait": 5.0})
+    with grpc.insecure_channel(f"127.0.0.1:{peer.port}", OPTIONS) as bare:
+        get = grpc.intercept_channel(bare, FailsoftInterceptor(api)).unary_unary(GET)
+        hanging = get.future(b"hang", timeout=2.0)
+        began = time.monotonic()
+        with pytest.raises(BulkheadFullError):
+            get(b"BTC", timeout=0.05)
+        assert time.monotonic() - began < 1.0
+        hanging.cancel()
 
 
 def test_what_ends_later_is_not_held_to_a_deadline_of_another(api: Integration, channel: Any) -> None:

@@ -532,6 +532,100 @@ def test_a_stream_is_closed_where_its_generator_cannot_be() -> None:
     assert bound.load().in_flight == 0
 
 
+def test_another_task_may_close_what_one_reads() -> None:
+    """Its generator waits and cannot be closed, but ends with its stream."""
+    library: Any = import_module("httpx")
+    api = peer()
+
+    class Open(library.AsyncByteStream):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.shut = asyncio.Event()
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"a"
+            await self.shut.wait()
+            raise library.ReadError("closed")
+
+        async def aclose(self) -> None:
+            self.shut.set()
+
+    async def main() -> None:
+        transport = AsyncFailsoftTransport(api, library.MockTransport(lambda _: library.Response(200, stream=Open())))
+        async with library.AsyncClient(transport=transport) as session:
+            response = await session.send(session.build_request("GET", "http://peer/"), stream=True)
+
+            async def read() -> None:
+                async for _ in response.aiter_raw():
+                    pass
+
+            reading = asyncio.create_task(read())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await response.aclose()
+            with pytest.raises(library.ReadError):
+                await reading
+
+    asyncio.run(asyncio.wait_for(main(), 5.0))
+    assert counts(api)["ignored"] == 1
+    assert counts(api)["failures"] == 0
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+@pytest.mark.parametrize("closing", [1, 5])
+def test_a_body_closed_by_another_task_is_not_taken_for_whole(library: str, closing: int) -> None:
+    """However far the closing has come when its reader asks for more."""
+    module: Any = import_module(library)
+    api = peer()
+
+    class Slow(module.AsyncByteStream):  # type: ignore[misc]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"a"
+            yield b"b"
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        transport = AsyncFailsoftTransport(api, module.MockTransport(lambda _: module.Response(200, stream=Slow())))
+        async with module.AsyncClient(transport=transport) as session:
+            response = await session.send(session.build_request("GET", "http://peer/"), stream=True)
+            pieces = response.aiter_raw()
+            assert await anext(pieces) == b"a"
+            other = asyncio.create_task(response.aclose())
+            for _ in range(closing):
+                await asyncio.sleep(0)
+            with pytest.raises(module.ReadError):
+                await anext(pieces)
+            await other
+
+    asyncio.run(asyncio.wait_for(main(), 5.0))
+    assert (counts(api)["calls"], counts(api)["ignored"]) == (0, 1)
+
+
+def test_who_reads_while_another_thread_closes_has_met_no_failure() -> None:
+    library: Any = import_module("httpx")
+    api = peer()
+    pieces: Any = None
+
+    class Torn(library.SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"a"
+            raise library.ReadError("closed")
+
+        def close(self) -> None:  # the other thread is told before this one has done
+            with contextlib.suppress(library.ReadError):
+                next(pieces)
+
+    transport = FailsoftTransport(api, library.MockTransport(lambda _: library.Response(200, stream=Torn())))
+    with library.Client(transport=transport) as session:
+        response = session.send(session.build_request("GET", "http://peer/"), stream=True)
+        pieces = response.iter_raw()
+        next(pieces)
+        response.close()
+    assert (counts(api)["failures"], counts(api)["ignored"]) == (0, 1)
+
+
 def test_a_hidden_hang_is_seen_by_the_breaker(origin: Origin) -> None:
     """The caller's own short timeout cancels us; after long enough that counts."""
     httpx = pytest.importorskip("httpx")

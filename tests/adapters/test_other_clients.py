@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -378,3 +380,27 @@ def test_a_missing_library_is_named_with_the_extra(library: str) -> None:
             raise AssertionError
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=30)
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        "httpx.FailsoftTransport",
+        "httpx.AsyncFailsoftTransport",
+        "aiohttp.FailsoftMiddleware",
+        "requests.FailsoftAdapter",
+    ],
+)
+def test_what_an_adapter_takes_can_be_looked_up(adapter: str) -> None:
+    """By `help()` and editors; each has all options, with the same defaults."""
+    from failsoft.adapters.hosts import OPTIONS, Hosts
+
+    room, _, name = adapter.partition(".")
+    pytest.importorskip(room)
+    takes = inspect.signature(getattr(importlib.import_module(f"failsoft.adapters.{room}"), name)).parameters
+    meant = inspect.signature(Hosts).parameters
+    assert set(OPTIONS) == set(meant) - {"integration"}
+    assert {option: takes[option] for option in OPTIONS} == {option: meant[option] for option in OPTIONS}

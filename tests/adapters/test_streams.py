@@ -364,3 +364,18 @@ def test_a_watch_loop_of_ccxts_shape(market: Integration) -> None:
     assert got == [101.0, 102.0, 201.0, 202.0, 301.0, 302.0]
     assert seen == (2, 1, 302.0)
     assert Exchange.made == Exchange.closed == 3
+
+
+def test_the_error_of_a_nats_connection_is_not_its_own_cause(market: Integration) -> None:
+    """Whoever follows causes to their end would never come there."""
+    pytest.importorskip("nats")
+    from failsoft.adapters.nats import stream
+
+    async def main() -> BaseException:
+        with pytest.raises(OSError) as caught:
+            async with stream(market, "nats://127.0.0.1:1", "quotes", stale_after=5.0, max_reconnects=0) as feed:
+                await anext(aiter(feed))
+        return caught.value
+
+    error = asyncio.run(asyncio.wait_for(main(), 10.0))
+    assert error.__cause__ is not error

@@ -355,6 +355,24 @@ def test_each_key_is_looked_at_by_itself(registry: Registry, clock: FakeClock) -
     assert kinds(alerts.tick()) == ["firing open/venues[dead]"]
 
 
+def test_an_operation_that_is_called_by_key_is_not_silent(registry: Registry, clock: FakeClock) -> None:
+    market = registry.integration("binance", "market_data")
+
+    @market.guard(operation="quote", key=lambda venue: venue, max_keys=1)
+    def quote(venue: str) -> float:
+        return 100.0
+
+    alerts = Alerts([AlertRule("silent", when="calls == 0")], source=registry)
+    quote("spot")
+    assert alerts.tick() == ()
+    for _ in range(4):
+        clock.advance(30.0)
+        quote("futures")
+        assert alerts.tick() == ()
+    clock.advance(120.0)
+    assert sorted(notice.integration for notice in alerts.tick()) == ["binance", "binance[futures]"]
+
+
 def test_a_stream_that_falls_silent(registry: Registry, clock: FakeClock) -> None:
     market = registry.integration("feed", "market_data")
     alerts = Alerts(

@@ -159,6 +159,16 @@ def test_what_a_stream_had_counted_stays_when_it_is_gone(clock: FakeClock) -> No
     assert not any(name.startswith("failsoft_stream") for name, _ in samples(source))
 
 
+def test_a_stream_that_is_not_whole_is_not_read(clock: FakeClock) -> None:
+    """Another thread may look while one is being made; and who keeps the error keeps what was never made."""
+    source = Registry()
+    feed = source.integration("feed", "market_data")
+    with pytest.raises(ValueError, match="close_timeout") as caught:
+        feed.stream(lambda: iter(()), stale_after=1.0, close_timeout=-1.0)  # type: ignore[arg-type,return-value]
+    assert caught.tb is not None
+    assert not any(name.startswith("failsoft_stream") for name, _ in samples(source))
+
+
 def test_notes_of_streams_do_not_pile_up(clock: FakeClock) -> None:
     """Though nobody ever exports."""
     feed = Registry().integration("feed", "market_data")

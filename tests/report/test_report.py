@@ -328,6 +328,13 @@ def test_the_command_reads_an_arena(arena_left: str, tmp_path: Path) -> None:
     assert (code, "there is no arena 'nothing'" in said) == (1, True)
 
 
+def test_a_dash_is_the_standard_output(arena_left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = cli("--arena", arena_left, "-")
+    assert (code, said[:15], said.rstrip()[-7:]) == (0, "<!DOCTYPE html>", "</html>")
+    assert not (tmp_path / "-").exists()
+
+
 def test_what_is_written_to_stays_what_it_is(tmp_path: Path) -> None:
     """A link, a pipe: a file takes the place of neither."""
     file, link, pipe = tmp_path / "run.html", tmp_path / "latest.html", tmp_path / "pipe"

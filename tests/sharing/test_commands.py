@@ -127,6 +127,47 @@ def test_nobody_has_to_read_on(command: str, code: int, arena: str, start: Start
     assert (done.returncode, done.stderr) == (code, b"")
 
 
+@pytest.mark.parametrize(("command", "code"), [("status", 2), ("explain alpha", 0), ("top --once --interval 0", 0)])
+def test_without_any_output_the_exit_code_is_right(command: str, code: int, arena: str, start: Start) -> None:
+    """`>&-`, as a service may be started: a probe must not take its own fault for that of a breaker."""
+    start().run("g = guard('alpha'); fail(g, 3)")
+    program = f"{Path(sys.executable).with_name('failsoft')} {command} --arena {arena}"
+    done = subprocess.run(
+        ["sh", "-c", f"{program} >&-"], stderr=subprocess.PIPE, env=environment(), check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_name_that_an_output_has_no_letters_for_changes_no_exit_code(arena: str, start: Start) -> None:
+    start().run("g = guard('日本'); fail(g, 3)")
+    command = [str(Path(sys.executable).with_name("failsoft")), "status", "--arena", arena]
+    done = subprocess.run(
+        command, capture_output=True, env=environment(PYTHONIOENCODING="ascii"), check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert b"\\u65e5\\u672c" in done.stdout
+
+
+def test_a_dumb_terminal_is_told_what_to_use(arena: str, start: Start) -> None:
+    start()
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("failsoft")), "top", "--arena", arena],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env=environment(TERM="dumb"),
+            check=False,
+            timeout=30,
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert done.returncode == 2
+    assert b"use --once or --json" in done.stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_a_sentence(arena: str, start: Start) -> None:
     start()

@@ -281,3 +281,14 @@ def test_calls_for_keys_go_on_while_others_wait_for_a_process_that_is_stopped(ar
         True,
         False,
     ]
+
+
+def test_a_key_that_is_forgotten_is_not_told_to_be_silent(arena: str, start: Start) -> None:
+    """The arena still knows it, though nobody is there to call it."""
+    from failsoft.alerts import AlertRule, Alerts
+
+    one = start()
+    one.run("by = service('alpha').guard(lambda k: k, operation='quote', key=lambda k: k, max_keys=1)")
+    one.run("by(1), by(2), by(3)")
+    alerts = Alerts([AlertRule("silent", when="calls == 0")], source=attach(arena))
+    assert alerts.tick() == ()

@@ -115,9 +115,20 @@ def test_a_program_is_run_with_chaos_in_it(
         (["--error", "TIMEOUT", "--rate", "2", "a", "b"], "chaos.rate must be a number from 0 to 1"),
         (["--latency", "soon", "a", "b"], "--latency"),
         (["--latency", "1ms", "a", "/nowhere/nothing"], "cannot run"),
+        (["--latency", "1ms", "a", "--rate", "0.5", "b"], "options come before NAME"),
+        (["--latency", "1ms", "a", "--"], "options come before NAME"),
+        (["--latancy", "1ms", "a", "b"], "No such option"),
+        (["--latency", "1ms", "-?-", "b"], "No such option"),
+        (["--latency", "1ms", "?", "b"], "no variable"),
     ],
 )
 def test_what_cannot_be_run_is_said(arguments: list[str], said: str) -> None:
     told = CliRunner().invoke(failsoft, ["chaos", "run", *arguments])
     assert told.exit_code in (1, 2)
     assert said in told.output
+
+
+def test_it_ends_as_the_program_does() -> None:
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    arguments = ["chaos", "run", "--latency", "1ms", "a", "--", sys.executable, "-c", killed]
+    assert CliRunner().invoke(failsoft, arguments).exit_code == 128 + signal.SIGTERM

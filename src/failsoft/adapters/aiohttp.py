@@ -10,7 +10,7 @@ connection turns out to be closed; that comes through here again too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 try:
     import aiohttp
@@ -30,11 +30,11 @@ __all__ = ["IDEMPOTENT", "FailsoftMiddleware", "client_timeout"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias, Unpack
+    from typing import Any, TypeAlias
 
     from ..course import AnyGuard
     from ..integrations import Integration
-    from .hosts import Chooser, HostOptions
+    from .hosts import Chooser
 
     Handler: TypeAlias = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
 
@@ -53,8 +53,26 @@ class FailsoftMiddleware:
     - `integration`, `per_host`, `max_hosts`, `operation`, `retry`, `retry_methods`, `send_deadline`: as for httpx.
     """
 
-    def __init__(self, integration: Chooser, **options: Unpack[HostOptions]) -> None:
-        self._hosts = Hosts(integration, **options)
+    def __init__(
+        self,
+        integration: Chooser,
+        *,
+        per_host: bool = False,
+        max_hosts: int = 256,
+        operation: str | None = None,
+        retry: bool = True,
+        retry_methods: Iterable[str] = IDEMPOTENT,
+        send_deadline: bool | str = False,
+    ) -> None:
+        self._hosts = Hosts(
+            integration,
+            per_host=per_host,
+            max_hosts=max_hosts,
+            operation=operation,
+            retry=retry,
+            retry_methods=retry_methods,
+            send_deadline=send_deadline,
+        )
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         hosts, url, method = self._hosts, request.url, request.method

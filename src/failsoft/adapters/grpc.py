@@ -37,7 +37,7 @@ __all__ = ["FailsoftInterceptor", "async_interceptors"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from ..course import AnyGuard
 
@@ -111,7 +111,7 @@ class FailsoftInterceptor(
             with call.bound():
                 made = call.run()
         except IntegrationError as error:
-            raise _of_grpc(error, grpc.RpcError) from error.__cause__
+            raise _of_grpc(error, _Ended) from error.__cause__
         call.goes_on(made)
         return made
 
@@ -153,13 +153,20 @@ class _StreamStream(_AsyncInterceptor, grpc.aio.StreamStreamClientInterceptor): 
         return await self._run(continuation, client_call_details, request_iterator, whole=False)
 
 
-def async_interceptors(integration: Integration, **options: Any) -> list[Any]:
+def async_interceptors(
+    integration: Integration,
+    *,
+    operation: str | None = None,
+    retry: bool = True,
+    retry_methods: Iterable[str] = (),
+) -> list[Any]:
     """The same for a channel of `grpc.aio`, which wants one for each way to call: `interceptors=`.
 
-    `options` are those of `FailsoftInterceptor`.
+    What it is told is as for `FailsoftInterceptor`.
     """
+    methods = retry_methods if isinstance(retry_methods, str) else tuple(retry_methods)  # each looks at them
     kinds = (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)
-    return [kind(integration, **options) for kind in kinds]
+    return [kind(integration, operation=operation, retry=retry, retry_methods=methods) for kind in kinds]
 
 
 class _Call(Exchange):
@@ -176,13 +183,13 @@ class _Call(Exchange):
         self._over = False
 
     def bound(self) -> Any:
-        """The caller's `timeout` is that of all attempts together, as gRPC has it; of a single one, gRPC sees to it."""
+        """The caller's `timeout` is that of all attempts together, as gRPC has it, and of the wait for a place."""
         asked = self._details.timeout
-        return deadline(asked) if asked is not None and self._guard._recovery.idempotent else nullcontext()
+        return nullcontext() if asked is None else deadline(asked)
 
     def _send(self, seconds: float) -> tuple[Any, int]:
         made = self._continuation(self._limited(seconds), self._request)
-        if self._whole and made.done():  # else it is a future, and nobody waits
+        if self._whole and not _is_future(made):
             made.result()
             self._over = True
         return made, 0
@@ -219,7 +226,13 @@ class _Call(Exchange):
             self.ended(self._error_of(made, code))
 
     def _error_of(self, made: Any, code: Any) -> BaseException:
-        return made  # type: ignore[no-any-return]  # every call of the sync API that has failed is its error, too
+        return made.exception()  # type: ignore[no-any-return]  # the call itself, or what another interceptor raised
+
+
+def _is_future(made: Any) -> bool:
+    """Whether nobody waits for it: a call in itself, done already or not. What a blocking call gives can be no feed,
+    and a mere wrapper of an exception has nothing to say of the wire."""
+    return not made.done() or (hasattr(made, "__next__") and hasattr(made, "debug_error_string"))
 
 
 class _AsyncCall(_Call):
@@ -284,6 +297,42 @@ class _Details(dict):  # type: ignore[type-arg]
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
+
+
+class _Ended(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc]  # grpc is not typed
+    """An error of the sync API is also the call that ended with it: other interceptors get it as what they called."""
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> None: ...
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise self
+
+    def exception(self, timeout: float | None = None) -> Self:
+        return self
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return self.__traceback__
+
+    def add_callback(self, callback: object) -> bool:
+        return False
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        fn(self)
 
 
 @cache

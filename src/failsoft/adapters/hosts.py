@@ -11,26 +11,18 @@ from ..wire import HEADER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias, TypedDict
+    from typing import Any, TypeAlias
 
     from ..course import AnyGuard
 
     Chooser: TypeAlias = Integration | Callable[[str], Integration]
-
-    class HostOptions(TypedDict, total=False):
-        per_host: bool
-        max_hosts: int
-        operation: str | None
-        retry: bool
-        retry_methods: Iterable[str]
-        send_deadline: bool | str
 
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2: to send these twice is as good as once."""
 
 OPTIONS = ("per_host", "max_hosts", "operation", "retry", "retry_methods", "send_deadline")
-"""What `Hosts` takes beside the integration, and every adapter for it."""
+"""What `Hosts` takes beside the integration, and every adapter for it, by name so that it can be looked up there."""
 
 _KINDS = 4
 """Guards that a host has, more or less: some methods, replayable or not."""

@@ -12,7 +12,7 @@ transport does not look at it any more (nor at the proxies of the environment).
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from types import coroutine
 
 from .._core import now_ns
@@ -29,10 +29,10 @@ __all__ = ["IDEMPOTENT", "AsyncFailsoftTransport", "FailsoftTransport", "async_c
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
-    from typing import Any, Self, Unpack
+    from typing import Any, ClassVar, Self
 
     from ..course import AnyGuard
-    from .hosts import Chooser, HostOptions
+    from .hosts import Chooser
 
     _Transport: Any
 else:
@@ -55,6 +55,7 @@ class _Library:
 
         class AsyncExchange(_AsyncExchange, module.AsyncByteStream):  # type: ignore[misc, name-defined]
             late_error = late
+            closed = _Closed(module.ReadError)
 
         self.exchanges = {"HTTPTransport": SyncExchange, "AsyncHTTPTransport": AsyncExchange}
 
@@ -165,15 +166,17 @@ class _SyncExchange(_Exchange):
 
     def close(self) -> None:
         try:
-            self._stream.close()
+            self.leave()  # first: what another thread reads breaks off by our own doing, and says nothing of the server
         finally:
-            self.leave()
+            self._stream.close()
 
 
 class _AsyncExchange(_Exchange):
     """The same, awaited: a read that takes too long is cancelled."""
 
     __slots__ = ()
+
+    closed: ClassVar[_Closed]
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         self.reads()
@@ -205,15 +208,17 @@ class _AsyncExchange(_Exchange):
         return piece
 
     async def aclose(self) -> None:
-        pieces, self._pieces = self._pieces, _NONE
+        pieces = self._pieces
+        if pieces is not _NONE:
+            self._pieces = self.closed
         try:
-            try:
-                if hasattr(pieces, "aclose"):  # a generator must not be left to the garbage collector: trio minds
-                    await pieces.aclose()
-            finally:  # else the connection would never come back to its pool
-                await self._stream.aclose()
-        finally:
-            self.leave()
+            self.leave()  # first, as above
+            # A generator must not be left to the garbage collector: trio minds. One that another task waits in ends by
+            # itself when its stream is closed.
+            if hasattr(pieces, "aclose") and not getattr(pieces, "ag_running", False):
+                await pieces.aclose()
+        finally:  # else the connection would never come back to its pool
+            await self._stream.aclose()
 
 
 class _NoPieces:
@@ -226,11 +231,40 @@ class _NoPieces:
 _NONE = _NoPieces()
 
 
+class _Closed:
+    """There are more, but the body has been closed: its reader must not take what it has for the whole."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self._error = error
+
+    async def __anext__(self) -> bytes:
+        raise self._error("the body was closed before its end")
+
+
 class _Settings(_Transport):  # type: ignore[misc]  # checkers take it for a transport of either library
     """What both transports are told."""
 
-    def __init__(self, integration: Chooser, inner: Any = None, **options: Unpack[HostOptions]) -> None:
-        self._hosts = Hosts(integration, **options)
+    def __init__(
+        self,
+        integration: Chooser,
+        inner: Any = None,
+        *,
+        per_host: bool = False,
+        max_hosts: int = 256,
+        operation: str | None = None,
+        retry: bool = True,
+        retry_methods: Iterable[str] = IDEMPOTENT,
+        send_deadline: bool | str = False,
+    ) -> None:
+        self._hosts = Hosts(
+            integration,
+            per_host=per_host,
+            max_hosts=max_hosts,
+            operation=operation,
+            retry=retry,
+            retry_methods=retry_methods,
+            send_deadline=send_deadline,
+        )
         self._inner = inner
 
     def _exchange(self, request: Any, kind: str) -> Any:

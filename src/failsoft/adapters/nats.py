@@ -126,7 +126,8 @@ class _Connection:
         except BaseException as error:
             with contextlib.suppress(Exception):
                 await ended(client.close(), _CLOSING)
-            if isinstance(error, Exception) and (reason := self._reason()) is not None:
+            reason = self._reason() if isinstance(error, Exception) else None
+            if reason is not None and reason is not error:  # an error is not its own cause
                 raise reason from error
             raise
         return self

@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("requests is not installed: pip install 'failsoft[http]'") from error
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
@@ -23,7 +24,7 @@ from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSL
 from ..deadlines import deadline
 from ..wire import inject_deadline
 from .exchange import Exchange, late_error
-from .hosts import IDEMPOTENT, OPTIONS, Hosts, host_of
+from .hosts import IDEMPOTENT, Hosts, host_of
 
 __all__ = ["IDEMPOTENT", "FailsoftAdapter"]
 
@@ -53,8 +54,27 @@ class FailsoftAdapter(HTTPAdapter):
     - `options`: those of `HTTPAdapter`. Its `max_retries` are 0 by default and should stay so.
     """
 
-    def __init__(self, integration: Chooser, **options: Any) -> None:
-        self._hosts = Hosts(integration, **{name: options.pop(name) for name in OPTIONS if name in options})
+    def __init__(
+        self,
+        integration: Chooser,
+        *,
+        per_host: bool = False,
+        max_hosts: int = 256,
+        operation: str | None = None,
+        retry: bool = True,
+        retry_methods: Iterable[str] = IDEMPOTENT,
+        send_deadline: bool | str = False,
+        **options: Any,
+    ) -> None:
+        self._hosts = Hosts(
+            integration,
+            per_host=per_host,
+            max_hosts=max_hosts,
+            operation=operation,
+            retry=retry,
+            retry_methods=retry_methods,
+            send_deadline=send_deadline,
+        )
         super().__init__(**options)
 
     def __reduce__(self) -> Any:

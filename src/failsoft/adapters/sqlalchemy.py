@@ -100,6 +100,18 @@ def protect(engine: Any, integration: Integration, *, retry: bool = True) -> Poo
     counts = PoolCounts()
     for name, counted in _COUNTED.items():
         event.listen(sync, name, lambda *_, counted=counted: counts.add(counted))
+
+    def taken(_connection: Any, record: Any, _proxy: Any) -> None:
+        if not record.record_info.get(_OUT):  # told again where a listener wants another connection
+            record.record_info[_OUT] = True
+            counts.add("checkouts")
+
+    def returned(_connection: Any, record: Any) -> None:
+        if record.record_info.pop(_OUT, None):  # what could not be connected comes back, too, and never was out
+            counts.add("checkins")
+
+    event.listen(sync, "checkout", taken)
+    event.listen(sync, "checkin", returned)
     return counts
 
 
@@ -109,7 +121,10 @@ await_only: Any = getattr(util, "await_", None) or util.await_only
 
 _protected: WeakSet[Any] = WeakSet()
 
-_COUNTED = {"checkout": "checkouts", "checkin": "checkins", "connect": "made", "invalidate": "invalidated"}
+_COUNTED = {"connect": "made", "invalidate": "invalidated"}
+
+_OUT = "failsoft: out"
+"""What a record of the pool is marked with while its connection is out."""
 
 
 class _Gate:

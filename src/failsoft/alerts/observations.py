@@ -36,9 +36,9 @@ class Observation(Record):
     where it has none, `state_changes` of the breaker in the last minute, and `retry_budget`, the share (0 to 1) of its
     retry budget that is left. A key of `guard(key=...)` is an integration of its own here.
 
-    Of the operation: `calls` in the rolling window, 0 without any; their `error_rate` (0 to 1) and latencies in
-    seconds, which are None then. `fallback_share` and `rejected_share` (0 to 1) are how many of the last minute's calls
-    a fallback answered, and how many the gate refused.
+    Of the operation: `calls` in the rolling window, 0 without any, where it has none but by key those of its keys;
+    their `error_rate` (0 to 1) and latencies in seconds, None without calls of its own. `fallback_share` and
+    `rejected_share` (0 to 1) are how many of the last minute's calls a fallback answered, and the gate refused.
 
     Of the stream: its `stream_state`, and `stream_age`, seconds since its last item or, before the first, since it was
     made.
@@ -79,10 +79,12 @@ class Reader:
         checked = _checked(source) if health else {}
         self._seen = set()
         members = []
-        for integration in source.with_shards():
+        there = list(source.with_shards())
+        by_key = _by_key(there) if OPERATION in wanted else {}
+        for integration in there:
             try:
                 common = self._common(integration, now, checked)
-                numbers = self._operations(integration, common, now) if OPERATION in wanted else []
+                numbers = self._operations(integration, common, now, by_key) if OPERATION in wanted else []
             except KeyError:  # it has gone from the arena since
                 continue
             members.append((integration, common))
@@ -115,11 +117,20 @@ class Reader:
             "retry_budget": None if budget is None or budget.full <= 0 else max(budget.balance, 0.0) / budget.full,
         }
 
-    def _operations(self, integration: Any, common: dict[str, Any], now: float) -> list[Observation]:
-        return [
-            Observation(**common, operation=name, **self._operation(common["integration"], name, record, now))
-            for name, record in zip(integration.operations, integration.recorded, strict=False)
-        ]
+    def _operations(
+        self, integration: Any, common: dict[str, Any], now: float, by_key: dict[tuple[str, str], int]
+    ) -> list[Observation]:
+        of, found = common["integration"], []
+        forgotten = _parent(integration) is not None and getattr(integration, "slots", True) == ()
+        for name, record in zip(integration.operations, integration.recorded, strict=False):
+            numbers = self._operation(of, name, record, now)
+            if not numbers["calls"]:
+                if forgotten:  # by whoever called it: an arena remembers keys longer
+                    del numbers["calls"]
+                else:
+                    numbers["calls"] = by_key.get((of, name), 0)
+            found.append(Observation(**common, operation=name, **numbers))
+        return found
 
     def _operation(self, integration: str, name: str, record: Any, now: float) -> dict[str, Any]:
         calls, summed, failures, _slow = record.totals_of(True)
@@ -156,6 +167,31 @@ class Reader:
         if not past or now - past[-1][0] >= APART:
             past.append((now, counts))
         return None if before is None else tuple(count - was for count, was in zip(counts, before, strict=True))
+
+
+def _by_key(members: list[Any]) -> dict[tuple[str, str], int]:
+    """Calls in the rolling window of those of keys together, by integration and operation."""
+    calls: dict[tuple[str, str], int] = {}
+    for one in members:
+        parent = _parent(one)
+        if parent is None:
+            continue
+        try:
+            for name, record in zip(one.operations, one.recorded, strict=False):
+                calls[parent, name] = calls.get((parent, name), 0) + record.totals_of(True)[0]
+        except KeyError:  # it has gone from the arena since
+            continue
+    return calls
+
+
+def _parent(integration: Any) -> str | None:
+    """The name of the integration that this is a key of, if it is."""
+    name: str = integration.name
+    if not hasattr(integration, "slots"):
+        family: str = getattr(integration, "family", name)
+        return family if family != name else None
+    parent, opened, _ = name.partition("[")  # an arena knows names alone
+    return parent if opened and name.endswith("]") else None
 
 
 def _checked(source: Any) -> dict[str, bool]:

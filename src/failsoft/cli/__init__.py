@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _EXTRA = {"click", "rich", "websockets"}
@@ -9,6 +10,7 @@ _EXTRA = {"click", "rich", "websockets"}
 
 def main() -> None:
     """Run the command line. Ends the process with the command's exit code."""
+    _prepare_outputs()
     try:
         from failsoft.cli.commands import failsoft
 
@@ -28,3 +30,14 @@ def main() -> None:
         if library not in _EXTRA:
             raise
         sys.exit(f"failsoft: {library} is not installed; run: pip install 'failsoft[demo]'")
+
+
+def _prepare_outputs() -> None:
+    """Who closed an output (`>&-`, a service without one) wants to hear nothing, and not every terminal has every
+    letter of a name: neither may change the exit code."""
+    for name in ("stdout", "stderr"):
+        output = getattr(sys, name)
+        if output is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+        elif hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")

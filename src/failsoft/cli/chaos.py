@@ -63,7 +63,7 @@ def proxy(listen: str | None, to: str, seed: int | None, seconds: float | None, 
     click.echo(f"{accepted} connection{'' if accepted == 1 else 's'}")
 
 
-@chaos.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@chaos.command(context_settings={"allow_interspersed_args": False})
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--latency", metavar="DURATION", help='How long a call is held up: seconds, or "50ms".')
@@ -72,9 +72,10 @@ def proxy(listen: str | None, to: str, seed: int | None, seconds: float | None, 
 @click.option("--rate", metavar="SHARE", help="The share of the calls that it befalls, 0 to 1; default: all.")
 @click.option("--seed", metavar="INTEGER", help="The same calls each time.")
 def run(name: str, command: tuple[str, ...], **faults: str | None) -> None:
-    """Run COMMAND with faults in its calls of the integration NAME.
+    """Run COMMAND with faults in its calls of the integration NAME. Options come before NAME.
 
-    By the environment: for programs that read their settings with failsoft.load_config().
+    By the environment: for programs that read their settings with failsoft.load_config(). Ends as COMMAND does; where a
+    signal ended it, with 128 and the signal's number.
     """
     import os
     import subprocess
@@ -83,6 +84,11 @@ def run(name: str, command: tuple[str, ...], **faults: str | None) -> None:
     from failsoft.config_values import read_text
     from failsoft.config_variables import capitals
 
+    command = command[1:] if command[0] == "--" else command
+    if not command or command[0].startswith("-"):
+        raise click.UsageError("options come before NAME, and behind it the command to run")
+    if not capitals(name):
+        raise click.UsageError(f"no variable of the environment can name the integration {name!r}")
     given = {field: text for field, text in faults.items() if text is not None}
     if not given.keys() & {"latency", "latency_most", "error"}:
         raise click.UsageError("nothing would befall it; give --latency or --error")
@@ -100,7 +106,7 @@ def run(name: str, command: tuple[str, ...], **faults: str | None) -> None:
         raise click.ClickException(f"cannot run {command[0]}: {error.strerror or error}") from error
     except KeyboardInterrupt:  # it has heard of it, too
         raise SystemExit(130) from None
-    raise SystemExit(ended.returncode)
+    raise SystemExit(ended.returncode if ended.returncode >= 0 else 128 - ended.returncode)
 
 
 COMMANDS = (chaos,)

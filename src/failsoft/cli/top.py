@@ -45,14 +45,21 @@ def top(arena: str | None, interval: float, once: bool, as_json: bool) -> None:
             _once(found, interval, as_json)
         elif as_json:
             _lines_of_json(found, interval)
-        elif sys.stdin.isatty() and sys.stdout.isatty():
+        elif sys.stdin.isatty() and sys.stdout.isatty() and not _is_dumb():
             watch(found, interval)
         else:
-            raise click.UsageError("this is no terminal; use --once or --json")
+            raise click.UsageError("this is no terminal that can be drawn on; use --once or --json")
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
         let_go()
+
+
+def _is_dumb() -> bool:
+    """A terminal without a cursor to move (TERM=dumb): nothing would be seen of a screen."""
+    from rich.console import Console
+
+    return Console().is_dumb_terminal
 
 
 def _once(arena: Arena, interval: float, as_json: bool) -> None:

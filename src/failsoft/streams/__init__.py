@@ -103,6 +103,7 @@ class Stream(Feed, StreamSteps["T"]):
         self._connecting: Task[Any] | None = None  # who makes a connection now
         self._recalls = 0  # how often aclose() has cancelled that
         self._let_go: Event | None = None  # aclose() waits for who waits here
+        self._made_whole()
 
     async def __aenter__(self) -> Self:
         return self

@@ -64,6 +64,9 @@ class Feed(Flow):
         self._made = now_ns()
         self._reconnects = 0
         self._dropped = 0
+
+    def _made_whole(self) -> None:
+        """Nothing of it is wanting: whoever watches over streams may look at it from now on."""
         tally.settle(tally.NOTES_MOST)
         self._serial = next(tally.serials)
         _alive.add(self)

@@ -26,6 +26,7 @@ class Watch(Feed, WatchedLoop["T"]):
         super().__init__(integration, operation, resumes=False, **options)
         self._attach(iterable)
         self._error: BaseException | None = None
+        self._made_whole()
 
     def status(self) -> StreamStatus:
         """What it is doing now: STALE where nothing has come for `stale_after` seconds, however long the loop dwelt."""
