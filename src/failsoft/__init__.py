@@ -61,9 +61,14 @@ from .wrapper import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import adapters as adapters
     from . import alerts as alerts
+    from . import arena as arena
     from . import dashboard as dashboard
+    from . import events as events
+    from . import export as export
     from . import report as report
+    from . import testing as testing
     from .arena import Arena, ArenaError
     from .batches import Batch
     from .budgets import RetryBudgetStatus
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
     from .wire import extract_deadline, grpc_timeout, inject_deadline, parse_grpc_timeout
 
 _LATER = {
+    "adapters": (),
     "alerts": (),
     "arena": ("Arena", "ArenaError"),
     "batches": ("Batch",),
@@ -112,10 +118,14 @@ _LATER = {
     "simulated": ("SimulatedPrice",),
     "streams": ("Stream", "StreamMetrics", "StreamPosition", "StreamState", "StreamStatus"),
     "streams.watched": ("Watch",),
+    "testing": (),
     "version": ("__version__",),
     "wire": ("extract_deadline", "grpc_timeout", "inject_deadline", "parse_grpc_timeout"),
 }  # fmt: skip
 """Rooms that few programs need, and the names that are in them: imported when one is first asked for."""
+
+_PLACES = ("adapters", "alerts", "arena", "dashboard", "events", "export", "report", "testing")
+"""Modules that users name."""
 
 _ROOMS = {name: room for room, names in _LATER.items() for name in names}
 
@@ -232,7 +242,7 @@ if not TYPE_CHECKING:
         return value
 
     def __dir__():
-        return sorted({*globals(), *__all__})
+        return sorted({*__all__, *_PLACES, *(name for name in globals() if name.startswith("__"))})
 
 
 def get_include() -> str:

@@ -2,7 +2,7 @@
 
 from asyncio import Task
 from contextvars import ContextVar
-from collections.abc import Callable, Iterable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable as _Awaitable, Callable, Iterable, Coroutine, Generator, Sequence
 from types import GenericAlias
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, final, overload
 
@@ -623,17 +623,30 @@ faces: Final[dict[str, dict[str, tuple[IntegrationType, Guard[..., Any]]]]]
 def set_first_time(function: Callable[..., Any]) -> None:
     """What with_integration_resilience does where it knows nothing yet, or is asked for more."""
 
-def with_integration_resilience(
+@overload
+def with_integration_resilience(  # type: ignore[overload-overlap]  # what is awaitable is the special case
     integration_type: IntegrationType | str,
     integration_name: str,
-    operation: Callable[[], Any],
+    operation: Callable[[], _Awaitable[_T]],
     *,
     operation_name: str | None = None,
     fallbacks: Iterable[Fallback] = (),
     retry: bool = True,
     idempotent: bool = True,
     registry: Registry | None = None,
-) -> Any:
+) -> Coroutine[Any, Any, IntegrationResult[_T]]: ...
+@overload
+def with_integration_resilience(
+    integration_type: IntegrationType | str,
+    integration_name: str,
+    operation: Callable[[], _T],
+    *,
+    operation_name: str | None = None,
+    fallbacks: Iterable[Fallback] = (),
+    retry: bool = True,
+    idempotent: bool = True,
+    registry: Registry | None = None,
+) -> IntegrationResult[_T]:
     """Run `operation` behind an integration's guard. Gives an `IntegrationResult`, to be awaited if it is async.
 
     Sync operations give the result itself; coroutine functions, and functions that return an awaitable, give an

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 from . import _core, events
 from ._core import STATES, Breaker
+from .checks import refuse_unknown
 from .config import CircuitBreakerConfig, CircuitState, DegradedPolicy
 from .errors import (
     BulkheadFullError,
@@ -19,13 +20,13 @@ from .errors import (
     ThrottledError,
 )
 from .functions import is_coroutine_function, is_generator_function
-from .records import Record, replace
+from .records import Record, field_names, replace
 from .switches import Switches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import ParamSpec, Self, TypeVar
+    from typing import Any, ParamSpec, Self, TypeVar
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -101,16 +102,31 @@ REFUSING = (CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
 """The states in which no call goes but probes."""
 
 
+_INNER = frozenset({
+    "adopt", "admit", "close_with_fleet", "decisions", "force", "held_back", "hold", "join", "label", "labels", "let",
+    "limit", "mark_chaos", "note", "numbers", "open_until", "probe", "ramping", "ramps", "rate", "read", "relocate",
+    "reserve", "shared", "show", "sit", "totals",
+})  # fmt: skip
+"""What our own rooms ask of a breaker. Who presses Tab is not looking for it."""
+
+
 class CircuitBreaker(Breaker, Switches):
     """A circuit breaker, alone. Integrations have one each; use this where there is no call to guard.
 
     Two steps where you hold both ends: `permit = breaker.acquire()` (0: refused), then once `success(permit)`,
     `failure(permit)` or `ignore(permit)`; a `duration_ns` of the call feeds the slow-call rule. One step where a block
     or a function is the call: `with breaker.attempt():`, or `@breaker`. Those raise `CircuitOpenError` when refused.
+
+    `settings` replace single fields of `config`: `CircuitBreaker(failure_threshold=3, reset_timeout=5.0)`. An unknown
+    one is a `TypeError`.
     """
 
     def __new__(
-        cls, config: CircuitBreakerConfig | None = None, name: str = "", degraded: DegradedPolicy | None = None
+        cls,
+        config: CircuitBreakerConfig | None = None,
+        name: str = "",
+        degraded: DegradedPolicy | None = None,
+        **settings: Any,
     ) -> Self:
         if config is not None and not isinstance(config, CircuitBreakerConfig):
             raise TypeError(f"config must be a CircuitBreakerConfig, got {config!r}")
@@ -119,15 +135,25 @@ class CircuitBreaker(Breaker, Switches):
         if degraded is not None and not isinstance(degraded, DegradedPolicy):
             raise TypeError(f"degraded must be a DegradedPolicy, got {degraded!r}")
         ramp = degraded or DegradedPolicy(ramp=0.0)
-        settings = config or CircuitBreakerConfig()
-        return super().__new__(cls, settings, name, _publish, ramp.ramp, ramp.ramp_from)  # type: ignore[arg-type]  # told of itself
+        chosen = _chosen(config, settings)
+        return super().__new__(cls, chosen, name, _publish, ramp.ramp, ramp.ramp_from)  # type: ignore[arg-type]  # told of itself
 
     def __init__(
-        self, config: CircuitBreakerConfig | None = None, name: str = "", degraded: DegradedPolicy | None = None
+        self,
+        config: CircuitBreakerConfig | None = None,
+        name: str = "",
+        degraded: DegradedPolicy | None = None,
+        **settings: Any,
     ) -> None:
-        self.config = config or CircuitBreakerConfig()
+        self.config = _chosen(config, settings)
         self.degraded = degraded or DegradedPolicy(ramp=0.0)
         self.ramping = False  # as far as has been told: the end of a ramp is seen by the first call after it
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self.name!r} {self.state}>" if self.name else f"<CircuitBreaker {self.state}>"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INNER]
 
     def reconfigure(self, config: CircuitBreakerConfig, degraded: DegradedPolicy | None = None) -> None:
         """Let other settings hold from now on; state, counts, windows, permits and decisions are kept.
@@ -199,6 +225,15 @@ class CircuitBreaker(Breaker, Switches):
 
     def _switch(self, state: CircuitState) -> None:
         self.force(STATES.index(state))
+
+
+def _chosen(config: CircuitBreakerConfig | None, settings: dict[str, Any]) -> CircuitBreakerConfig:
+    """The settings of a breaker: those given, with single fields replaced."""
+    chosen = config or CircuitBreakerConfig()
+    if not settings:
+        return chosen
+    refuse_unknown(settings, list(field_names(CircuitBreakerConfig)), "circuit_breaker.", TypeError)
+    return replace(chosen, **settings)
 
 
 class BreakerAttempt:

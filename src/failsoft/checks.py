@@ -93,6 +93,36 @@ def nearest(name: object, valid: list[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+_ELSEWHERE = {
+    "attempts": ("max_retries", "retry_policy"),
+    "backoff": ("initial_delay", "retry_policy"),
+    "base_delay": ("initial_delay",),
+    "breaker": ("circuit_breaker",),
+    "cooldown": ("reset_timeout",),
+    "degraded_mode": ("degraded",),
+    "fail_max": ("failure_threshold", "circuit_breaker"),
+    "failures": ("failure_threshold",),
+    "limit": ("rate", "max_concurrent"),
+    "max_attempts": ("max_retries", "retry_policy"),
+    "max_failures": ("failure_threshold",),
+    "multiplier": ("backoff_multiplier",),
+    "per_second": ("rate",),
+    "recovery_timeout": ("reset_timeout",),
+    "retries": ("max_retries", "retry_policy"),
+    "retry": ("max_retries", "retry_policy"),
+    "retry_on": ("retryable_errors",),
+    "threshold": ("failure_threshold",),
+    "total": ("overall",),
+    "tries": ("max_retries",),
+}
+"""What other libraries call a setting of ours."""
+
+
+def _hint(name: object, valid: list[str]) -> str:
+    ours = next((ours for ours in _ELSEWHERE.get(str(name), ()) if ours in valid), None)
+    return f"; did you mean '{ours}'?" if ours else nearest(name, valid)
+
+
 def refuse_unknown(
     names: Iterable[object],
     valid: list[str],
@@ -106,7 +136,7 @@ def refuse_unknown(
     """
     for name in names:
         if name not in valid:
-            hint = nearest(name, valid)
+            hint = _hint(name, valid)
             if not hint and (owners := [part for part, kind in (parts or {}).items() if name in field_names(kind)]):
                 hint = f"; it is one of {' and of '.join(owners)}"
             raise error(f"{room}{name} is not a setting{hint or '; it must be one of ' + ', '.join(valid)}")

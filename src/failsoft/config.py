@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from .checks import LONGEST, duration, instance_of, one_of, optional, refuse_unknown, settle
+from .checks import LONGEST, Check, duration, instance_of, one_of, optional, refuse_unknown, settle, shown
 from .kinds import (
     RETRYABLE,
     SEED_RETRYABLE,
@@ -71,7 +71,7 @@ class IntegrationConfig(Record):
 
     Load control, `rate_limit`, `bulkhead` and `throttle`, is off (None) unless given, and so is `chaos`.
     `retry_budget=None` lets retries go without a budget. `health_check_interval` is in seconds. Names of a type
-    ("database") are taken for the type.
+    ("database") are taken for the type. Of parts, `with_` changes single fields.
     """
 
     type: IntegrationType
@@ -91,9 +91,7 @@ class IntegrationConfig(Record):
         for name in field_names(IntegrationConfig):
             if getattr(self, name) is _PRESET:
                 object.__setattr__(self, name, getattr(_preset(self.type), name))
-        parts = {
-            room: optional(instance_of(kind)) if room in OPTIONAL else instance_of(kind) for room, kind in PARTS.items()
-        }
+        parts = {room: optional(_part(kind)) if room in OPTIONAL else _part(kind) for room, kind in PARTS.items()}
         settle(self, "", **parts, health_check_interval=duration)
 
     def with_(self, **changes: Any) -> IntegrationConfig:
@@ -128,6 +126,35 @@ class IntegrationConfig(Record):
             if isinstance(part, Mapping):
                 changes[room] = _from_camel(part, f"{room}.", kind)
         return default_config(changes["type"]).with_(**changes)
+
+
+def differences(holds: IntegrationConfig, asked: IntegrationConfig) -> str:
+    """Where two settings of one type differ, field by field, in words."""
+    told = []
+    for room in field_names(IntegrationConfig):
+        was, wanted = getattr(holds, room), getattr(asked, room)
+        if was == wanted:
+            continue
+        if room in PARTS and was is not None and wanted is not None:
+            fields = [(f"{room}.{name}", getattr(was, name), getattr(wanted, name)) for name in _names(type(was))]
+        else:
+            fields = [(room, was, wanted)]
+        told += [f"{name}={shown(a)}, not {name}={shown(b)}" for name, a, b in fields if a != b]
+    return "; ".join(told)
+
+
+def _part(kind: type[Record]) -> Check:
+    """A part of the settings. What is wrong is told with what may stand for one."""
+    check = instance_of(kind)
+
+    def part(field: str, value: object) -> object:
+        try:
+            return check(field, value)
+        except TypeError as error:
+            fields = ", ".join(_names(kind))
+            raise TypeError(f"{error}; integration() and with_() take a mapping of {fields} for one") from None
+
+    return part
 
 
 def _made(kind: type, room: str, given: Mapping[str, Any]) -> object:

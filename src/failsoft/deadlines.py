@@ -17,6 +17,12 @@ from .errors import IntegrationTimeoutError
 
 __all__ = ["Deadline", "deadline", "remaining"]
 
+remaining.__doc__ = """Seconds that the code around us has left, 0.0 once they are over; None under no deadline.
+
+That is the least of the `deadline()` block, and of the attempt timeouts and overall deadlines of all guards entered in
+this thread or task. For the time limits of clients: `client.get(url, timeout=failsoft.remaining())`.
+"""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import Token

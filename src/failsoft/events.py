@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar, overload
 
     E = TypeVar("E", bound=Record)
+    F = TypeVar("F", bound=Record)
+    G = TypeVar("G", bound=Record)
 
 QUEUE_MOST = 1024
 """Events waiting for a listener that is slower than they come."""
@@ -257,7 +259,15 @@ if TYPE_CHECKING:
     @overload
     def subscribe(listener: Listener) -> Callable[[], None]: ...
     @overload
-    def subscribe(listener: Callable[[E], object], *kinds: type[E]) -> Callable[[], None]: ...
+    def subscribe(listener: Callable[[E], object], kind: type[E], /) -> Callable[[], None]: ...
+    @overload
+    def subscribe(listener: Callable[[E | F], object], kind: type[E], other: type[F], /) -> Callable[[], None]: ...
+    @overload
+    def subscribe(
+        listener: Callable[[E | F | G], object], kind: type[E], other: type[F], third: type[G], /
+    ) -> Callable[[], None]: ...
+    @overload
+    def subscribe(listener: Callable[[Any], object], *kinds: type[Record]) -> Callable[[], None]: ...
 
 
 def subscribe(listener: Callable[[Any], object], *kinds: type[Record]) -> Callable[[], None]:

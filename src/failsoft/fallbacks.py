@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 
-from .checks import at_least_one, duration
+from .checks import at_least_one, duration, one_of, shown
 from .config import FallbackType
 from .records import Record
 
@@ -20,6 +20,9 @@ PRIORITIES = {
     FallbackType.ERROR_RESPONSE: 50,
 }
 """The seed's order; lower goes first. A custom fallback takes its predecessor's."""
+
+
+_type = one_of(FallbackType)
 
 
 class Aged(Record):
@@ -65,7 +68,9 @@ class Fallback(Record):
     memory: Memory | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "type", FallbackType(self.type))
+        if callable(self.type) and not callable(self.handler):
+            raise TypeError(f"type and handler are swapped: Fallback({self.handler!r}, {self.type!r})")
+        object.__setattr__(self, "type", _type("fallback.type", self.type))
         if not callable(self.handler):
             raise TypeError(f"fallback.handler must be callable, got {self.handler!r}")
         if self.priority is not None and (isinstance(self.priority, bool) or not isinstance(self.priority, int)):
@@ -80,11 +85,14 @@ class Fallback(Record):
 
 def in_order(fallbacks: Iterable[Fallback]) -> tuple[Fallback, ...]:
     """Sort by priority; equal ones stay as they were given."""
+    if not isinstance(fallbacks, Iterable):
+        raise TypeError(f"fallbacks must be a list of Fallback objects, got {shown(fallbacks)}")
     ranked: list[tuple[int, Fallback]] = []
     before = PRIORITIES[FallbackType.CACHE]
     for fallback in fallbacks:
         if not isinstance(fallback, Fallback):
-            raise TypeError(f"fallbacks must be Fallback objects, got {fallback!r}")
+            makes = '; Fallback("custom", function) makes one of a function' if callable(fallback) else ""
+            raise TypeError(f"fallbacks must be Fallback objects, got {fallback!r}{makes}")
         before = fallback.priority if fallback.priority is not None else PRIORITIES.get(fallback.type, before)
         ranked.append((before, fallback))
     return tuple(fallback for _, fallback in sorted(ranked, key=lambda pair: pair[0]))

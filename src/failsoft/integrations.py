@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 
 from ._core import Budget, Operation, control_guard, retime_guard
 from .breakers import BreakerStatus, CircuitBreaker
@@ -16,7 +16,7 @@ from .guards import limits, refuse_generators
 from .load import LoadControl
 from .metrics import read_metrics
 from .operations import Operations
-from .options import recovery_of, refuse_unknown_options
+from .options import check_switches, recovery_of, refuse_unknown_options
 from .recorder import CAPACITY, OPERATOR
 from .recovery import Recovery, Terms
 from .retry import backoff_of
@@ -54,6 +54,13 @@ CALLERS_MOST = 64
 """Guards kept for `call` and `with_integration_resilience`, per integration. The one made first goes first: fallbacks
 made for one call only would otherwise pile up."""
 
+_INNER = frozenset({
+    "backoff", "drop_chaos", "family", "for_key", "forget_baselines", "guard_for_key", "hold_to", "keep", "limit",
+    "limit_reason", "limited", "load_if_any", "named", "numbered", "passes_through", "queue", "record", "recorded",
+    "recorded_as", "retry_budget", "settle", "shard", "take_chaos", "unaccepted",
+})  # fmt: skip
+"""What our own rooms ask of an integration. Who presses Tab is not looking for it."""
+
 
 class Integration(Switches):
     """One dependency of the program, by name: its settings, its breaker, and the guards before its operations.
@@ -88,6 +95,13 @@ class Integration(Switches):
 
     def __repr__(self) -> str:
         return f"<Integration {self.name!r} {self.type} {self.breaker.state}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: why it is in the state it is in."""
+        return self.explain()._repr_html_()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INNER]
 
     if TYPE_CHECKING:
 
@@ -133,7 +147,8 @@ class Integration(Switches):
         if isinstance(fn, (classmethod, staticmethod)):
             return type(fn)(self._guard(fn.__func__, enforce=enforce, **options))
         if not callable(fn):
-            raise TypeError(f"fn must be callable, got {fn!r}")
+            named = f"; a name is given by operation={fn!r}" if isinstance(fn, str) else ""
+            raise TypeError(f"fn must be callable, got {fn!r}{named}")
         refuse_generators(fn)
         refuse_unknown_options(options)
         if enforce is not None:
@@ -167,6 +182,7 @@ class Integration(Switches):
         except TypeError:  # a handler that cannot be hashed; then there is no next time
             guard, key = None, None
         if guard is None:
+            check_switches(retry=retry, idempotent=idempotent)
             recovery = Recovery(
                 self,
                 operation,
@@ -190,9 +206,10 @@ class Integration(Switches):
         result: R = self.caller(name_of(fn))(fn, *args, **kwargs)
         return result
 
-    async def acall(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def acall(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `fn(...)` guarded, once, without making a guard of it."""
-        return await self.caller(name_of(fn))(fn, *args, **kwargs)
+        result: R = await self.caller(name_of(fn))(fn, *args, **kwargs)
+        return result
 
     def attempt(self, operation: str = "attempt") -> IntegrationAttempt:
         """A `with` or `async with` block as one guarded attempt: for bodies, cursors and generators. Not retried."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from .checks import at_least_one, nearest
+from .checks import at_least_one, nearest, shown
 from .fallbacks import Fallback, in_order
 from .functions import name_of
 from .kinds import ErrorCategory
@@ -62,11 +62,38 @@ OPTIONS = [
 """What `Integration.guard` takes besides the function."""
 
 
+_RETRIES = "how often is a setting of the integration, retry_policy; retry=False is one attempt only"
+_TIME = (
+    "time limits are settings of the integration: circuit_breaker.timeout for an attempt, timeouts.overall for a call; "
+    "`with failsoft.deadline(seconds):` bounds a block"
+)
+_ELSEWHERE = {
+    "circuit_breaker": "the breaker is a setting of the integration, common to its guards",
+    "max_retries": _RETRIES,
+    "name": "did you mean 'operation'?",
+    "retries": _RETRIES,
+    "retry_policy": _RETRIES,
+    "timeout": _TIME,
+    "timeouts": _TIME,
+}
+"""Where what is no option of a guard is to be said."""
+
+
 def refuse_unknown_options(options: Iterable[str]) -> None:
-    """TypeError for the first that is none, with the nearest that is."""
+    """TypeError for the first that is none, with the nearest that is, or with the place where it belongs."""
     for option in options:
         if option not in OPTIONS:
-            raise TypeError(f"guard has no option {option!r}{nearest(option, OPTIONS)}")
+            where = _ELSEWHERE.get(option)
+            hint = f"; {where}" if where else nearest(option, OPTIONS) or f"; it has {', '.join(OPTIONS)}"
+            raise TypeError(f"guard has no option {option!r}{hint}")
+
+
+def check_switches(**switches: object) -> None:
+    """TypeError for the first that is neither True nor False."""
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            more = f"; {_RETRIES}" if name == "retry" else ""
+            raise TypeError(f"{name} must be True or False, got {shown(value)}{more}")
 
 
 def recovery_of(
@@ -85,9 +112,14 @@ def recovery_of(
     hedge: float | None = None,
 ) -> Recovery:
     """The policies that these options come to, for a guard of the integration before `fn`."""
+    check_switches(retry=retry, idempotent=idempotent)
     for name, option in (("failure", failure), ("key", key)):
         if option is not None and not callable(option):
             raise TypeError(f"{name} must be callable, got {option!r}")
+    if details is not None and not isinstance(details, Mapping) and not callable(details):
+        raise TypeError(
+            f"details must be a mapping, or a function of the arguments that makes one, got {shown(details)}"
+        )
     if dedupe is not None and not isinstance(dedupe, bool) and not callable(dedupe):
         raise TypeError(f"dedupe must be True or a function of the arguments that gives a key, got {dedupe!r}")
     if hedge is not None:

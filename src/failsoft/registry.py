@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from ._core import disable_guard, faces
 from .breakers import BreakerStatus, BreakerSummary
 from .checks import at_least_one
-from .config import CircuitState, IntegrationConfig, IntegrationType, default_config
+from .config import CircuitState, IntegrationConfig, IntegrationType, default_config, differences
 from .degraded import Capacities
 from .forks import new_lock
 from .guards import build
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from .health import HealthMonitor
     from .recovery import Recovery
     from .sharing import Sharing
+
+_INNER = frozenset({"capacities", "has_room", "lock", "sharing", "tell_overflow", "watched"})
+"""What our own rooms ask of a registry. Who presses Tab is not looking for it."""
 
 
 class Registry:
@@ -54,6 +57,12 @@ class Registry:
         self._health: HealthMonitor | None = None
         self.sharing: Sharing | None = None
         """Its part in an arena that other processes share; None: breakers are this process's own."""
+
+    def __repr__(self) -> str:
+        return f"<Registry of {len(self)} integrations{', disabled' if self.disabled else ''}>"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INNER]
 
     def integration(
         self,
@@ -95,7 +104,10 @@ class Registry:
         if known.type != settings.type:
             raise ValueError(f"integration {name!r} is {known.type} already and cannot be {settings.type} too")
         if asked and known.config != settings:
-            raise ValueError(f"integration {name!r} has other settings already: {known.config}, not {settings}")
+            raise ValueError(
+                f"integration {name!r} has other settings already: {differences(known.config, settings)}; "
+                "Integration.reconfigure changes them"
+            )
         return known
 
     def configure(self, configs: Mapping[str, IntegrationConfig]) -> None:
@@ -122,18 +134,21 @@ class Registry:
                 if known.type != config.type:
                     raise ValueError(f"integration {name!r} is {known.type} already and cannot be {config.type} too")
                 raise ValueError(
-                    f"integration {name!r} is made already, with other settings: {known.config}, not {config}; "
-                    f"Integration.reconfigure changes them"
+                    f"integration {name!r} is made already, with other settings: {differences(known.config, config)}; "
+                    "Integration.reconfigure changes them"
                 )
             self._configured = {**self._configured, **configs}
 
     def __getitem__(self, name: str) -> Integration:
         """The integration of this name, or the shard of one, "name[key]". KeyError where there is none."""
+        if not isinstance(name, str):
+            raise TypeError(f"name must be the name of an integration, a string, got {name!r}")
         known = self._integrations.get(name)
         if known is None:
             known = next((shard for shard in self.with_shards() if shard.name == name), None)
         if known is None:
-            raise KeyError(f"no integration is named {name!r}; there are {sorted(self._integrations)}")
+            there = f"there are {sorted(self._integrations)}" if self._integrations else "none has been made yet"
+            raise KeyError(f"no integration is named {name!r}; {there}")
         return known
 
     def __contains__(self, name: object) -> bool:

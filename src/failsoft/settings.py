@@ -148,7 +148,10 @@ class CircuitBreakerConfig(Record):
         )
         if self.failure_threshold is self.failure_rate is self.slow_rate is self.latency_quantile is None:
             others = "failure_rate, slow_rate or latency_quantile"
-            raise ValueError(f"circuit_breaker.failure_threshold needs a value or one of {others}, got None")
+            raise ValueError(
+                f"circuit_breaker.failure_threshold needs a value or one of {others}, got None; "
+                "metrics_only() is for a breaker that never trips"
+            )
         if self.slow_rate is not None and self.slow_call is None:
             raise ValueError(
                 "circuit_breaker.slow_rate needs slow_call, the seconds from which a call is slow, got None"

@@ -21,10 +21,15 @@ from .registry import Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Unpack
+    from collections.abc import Awaitable, Coroutine
+    from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
+    from ._core import IntegrationResult
     from .decisions import Explanation
     from .options import Choices
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 integration_metrics = registries.default.metrics
 """The metrics of the default registry's operations."""
@@ -54,6 +59,10 @@ def _first_time(
 ) -> Any:
     """What the compiled `with_integration_resilience` does when the look-up of what it knows does not do."""
     known = (registry or registries.default).integration(integration_name, integration_type)
+    if not callable(operation):  # told, not answered with: an error result would say that the dependency failed
+        if hasattr(operation, "close") and hasattr(operation, "cr_code"):
+            operation.close()  # or it is said of it that nobody awaited it
+        raise TypeError(f"operation must be a function, not what it gives, got {operation!r}")
     name = operation_name or name_of(operation)
     fallbacks = tuple(fallbacks)
     caller = known.caller(name, fallbacks, retry=retry, idempotent=idempotent)
@@ -66,6 +75,30 @@ def _first_time(
 
 
 set_first_time(_first_time)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def create_integration_operation(  # type: ignore[overload-overlap]  # what is awaitable is the special case
+        integration_type: IntegrationType | str,
+        integration_name: str,
+        operation: Callable[P, Awaitable[R]],
+        *,
+        operation_name: str | None = None,
+        registry: Registry | None = None,
+        **options: Unpack[Choices],
+    ) -> Callable[P, Coroutine[Any, Any, IntegrationResult[R]]]: ...
+    @overload
+    def create_integration_operation(
+        integration_type: IntegrationType | str,
+        integration_name: str,
+        operation: Callable[P, R],
+        *,
+        operation_name: str | None = None,
+        registry: Registry | None = None,
+        **options: Unpack[Choices],
+    ) -> Callable[P, IntegrationResult[R]]: ...
 
 
 def create_integration_operation(
@@ -93,6 +126,31 @@ def create_integration_operation(
 
 class FallbackManager:
     """Calls with fallbacks, in the seed's words."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def execute_with_fallback(  # type: ignore[overload-overlap]  # what is awaitable is the special case
+            self,
+            *,
+            integration_type: IntegrationType | str,
+            integration_name: str,
+            primary_operation: Callable[[], Awaitable[R]],
+            fallbacks: Iterable[Fallback] = (),
+            operation_name: str | None = None,
+            registry: Registry | None = None,
+        ) -> Coroutine[Any, Any, IntegrationResult[R]]: ...
+        @overload
+        def execute_with_fallback(
+            self,
+            *,
+            integration_type: IntegrationType | str,
+            integration_name: str,
+            primary_operation: Callable[[], R],
+            fallbacks: Iterable[Fallback] = (),
+            operation_name: str | None = None,
+            registry: Registry | None = None,
+        ) -> IntegrationResult[R]: ...
 
     def execute_with_fallback(
         self,

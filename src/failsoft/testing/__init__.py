@@ -36,6 +36,8 @@ if not TYPE_CHECKING:
     def __getattr__(name):
         from importlib import import_module
 
+        if name == "servers":
+            return import_module(".servers", __name__)
         if name not in _ROOMS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
