@@ -567,6 +567,8 @@ static void open_heir(fs_breaker *heir, const fs_breaker *breaker, uint64_t gate
     heir->ramped = fs_load_acquire(&breaker->ramped);
     for (uint32_t slot = 0; slot < breaker->config.half_open_most; slot++)
         heir->lease[slot] = fs_load_acquire(&breaker->lease[slot]); /* or a probe let go meanwhile would not be its */
+    /* Far from the next one of the block that is left: who takes a lease there too late holds nobody's here. */
+    heir->nonce = fs_load_relaxed(&breaker->nonce) + (FS_NONCE_MASK + 1) / 2;
     gate &= ~(FS_GATE_WATCHED | FS_GATE_MOVED);
     fs_store_release(&heir->gate, gate | (heir->config.last ? FS_GATE_WATCHED : 0));
 }

@@ -28,6 +28,7 @@ typedef struct {
 
 static fs_pair first;        /* the long baseline, for the scale */
 static fs_pair last;         /* the short one, for anomalies */
+static bool settled;
 static uint32_t checking;
 static fs_ns fake_now;
 static bool fake;
@@ -89,10 +90,14 @@ static bool counter_usable(void) {
 #endif
 }
 
-void fs_clock_begin(void) { first = counter_usable() ? read_pair() : (fs_pair){0, 0, false}; }
+void fs_clock_begin(void) {
+    first = counter_usable() ? read_pair() : (fs_pair){0, 0, false};
+    settled = false;
+}
 
 void fs_clock_settle(void) {
-    if (!first.ns) return;
+    if (!first.ns || settled) return; /* a counter that has been left stays left, and a fake clock fake */
+    settled = true;
     while (monotonic() - first.ns < FS_FIRST_CALIBRATION) {}
     last = read_pair();
     if (last.ticks <= first.ticks) return;

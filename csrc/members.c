@@ -60,10 +60,22 @@ const fs_label *fs_label_next(const fs_shared *shared, const fs_label *label) {
     return label_at(shared, fs_load_acquire(&label->next));
 }
 
+/* Looked at before how much of the arena is taken: what a segment that has just come takes is known by then. */
+static bool recorder_within(const fs_shared *shared, const fs_breaker *breaker) {
+    fs_span first, last;
+    fs_recorder_reach(&breaker->recorder, &first, &last);
+    fs_stranger common = common_of(shared);
+    return (first == 0 || fs_stranger_follow(&common, breaker, first, FS_RECORDER_SEGMENT_BYTES)) &&
+           (last == 0 || fs_stranger_follow(&common, breaker, last, FS_RECORDER_SEGMENT_BYTES));
+}
+
 const fs_breaker *fs_member_breaker(const fs_shared *shared, const fs_member *member) {
-    const fs_breaker *breaker = common_at(shared, fs_load_acquire(&member->breaker), sizeof *breaker);
-    bool whole = breaker && breaker->config.half_open_most <= FS_PROBES_MOST && breaker->config.last <= FS_LAST_MOST &&
-                 fs_arena_follow(breaker, breaker->member) == (const void *)member;
+    uint32_t line = fs_load_acquire(&member->breaker);
+    const fs_breaker *breaker = common_at(shared, line, sizeof *breaker);
+    bool whole = breaker && breaker->block.line == line && fs_gate_state(fs_breaker_gate(breaker)) < FS_STATES &&
+                 breaker->config.half_open_most <= FS_PROBES_MOST && breaker->config.last <= FS_LAST_MOST &&
+                 breaker->config.ramp_from <= FS_ALL &&
+                 fs_arena_follow(breaker, breaker->member) == (const void *)member && recorder_within(shared, breaker);
     return whole ? breaker : NULL;
 }
 

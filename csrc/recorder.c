@@ -22,6 +22,8 @@ typedef struct {
     fs_entry entry[FS_SEGMENT];
 } fs_recorder_segment;
 
+_Static_assert(sizeof(fs_recorder_segment) == FS_RECORDER_SEGMENT_BYTES, "the size that is told");
+
 #define FS_SEGMENTS (FS_DECISIONS / FS_SEGMENT)
 
 static fs_entry *entry_at(const fs_recorder *recorder, const fs_block *owner, uint64_t ticket) {
@@ -91,6 +93,15 @@ uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs
         if (fs_load_relaxed(&entry->decision.first) == copy.decision.first) out[found++] = copy.decision;
     }
     return found;
+}
+
+void fs_recorder_reach(const fs_recorder *recorder, fs_span *first, fs_span *last) {
+    *first = *last = 0;
+    for (uint32_t i = 0; i < FS_SEGMENTS; i++) {
+        fs_span span = fs_load_acquire(&recorder->segment[i]);
+        if (span < *first) *first = span;
+        if (span > *last) *last = span;
+    }
 }
 
 void fs_recorder_move(fs_recorder *recorder, const fs_block *from, const fs_block *to) {

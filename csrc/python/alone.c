@@ -22,7 +22,7 @@ static int run(PyObject *Py_UNUSED(first), void *given) {
 #endif
 
 static fs_shared_status alone(void (*work)(fs_mapping *, fs_shared_status *), fs_mapping *mapping) {
-    fs_errand errand = {.work = work, .mapping = mapping, .status = FS_SHARED_SYSTEM};
+    fs_errand errand = {.work = work, .mapping = mapping, .status = FS_SHARED_SYSTEM, .trouble = EAGAIN};
 #if FS_MANY_WRITERS
     PyUnstable_GC_VisitObjects(run, &errand);
 #else

@@ -248,6 +248,7 @@ static PySendResult recover(fs_awaitable *a, PyObject *coroutine, PyObject **res
 /* Who outlives its end (a finished task's coroutine) keeps nothing of the call; the others end with it anyway. */
 static void end(fs_awaitable *a) {
     a->stage = DONE;
+    a->turn = IDLE;
     if (FS_UNLIKELY(Py_REFCNT(a) > 1)) drop_arguments(a);
 }
 
@@ -260,14 +261,12 @@ static PySendResult done(fs_awaitable *a, PyObject *answer, PyObject **result) {
 /* Keep a value for a fallback to serve. The arguments are still here: there is one. */
 static void remember(fs_awaitable *a, PyObject *value, fs_ticks stamp) {
     if (!a->has_arguments) return;
-    a->turn = BUSY; /* making and comparing keys is users' code, which may have us at hand */
     Py_ssize_t named = a->names ? PyTuple_GET_SIZE(a->names) : 0;
     if (a->packed)
         fs_guard_remember(a->guard, ((PyTupleObject *)a->packed)->ob_item,
                           (size_t)(PyTuple_GET_SIZE(a->packed) - named), a->names, value, stamp);
     else
         fs_guard_remember(a->guard, a->stash, a->positional, a->names, value, stamp);
-    a->turn = IDLE;
 }
 
 /* The attempt returned a value, but something has to be told: the slow end of finished(). Steals `value`. */
@@ -280,9 +279,7 @@ static PySendResult finished_slow(fs_awaitable *a, PyObject *value, fs_ns took, 
             Py_DECREF(value);
             return done(a, NULL, result);
         }
-        a->turn = BUSY; /* so is judging */
         bool judged = fs_guard_judge(a->guard, a->mode, value, a->permit, took, arguments, &answer);
-        a->turn = IDLE;
         Py_DECREF(arguments);
         if (judged) {
             Py_DECREF(value);
@@ -354,6 +351,7 @@ static PySendResult raised(fs_awaitable *a, PyObject **result) {
 /* It has suspended, and its deadline cannot be armed: then it does not go on, rather than go on without one. */
 static PySendResult unbounded(fs_awaitable *a, PyObject **result) {
     PyObject *why = fs_exception_take();
+    a->turn = BUSY;
     Py_CLEAR(*result);
     discard(a->inner);
     abandon(a);
@@ -362,7 +360,8 @@ static PySendResult unbounded(fs_awaitable *a, PyObject **result) {
 }
 
 /* Let the inner coroutine run to where it is suspended next, or to its end. It is BUSY still: whoever calls says what is
- * next. */
+ * next. Where it has ended it stays so until all of it is told: keys, judging, fallbacks and listeners are users' code,
+ * which may have us at hand. */
 static inline PySendResult step(fs_awaitable *a, PyObject *arg, PyObject **result) {
     a->turn = BUSY;
     fs_ticks outer = fs_frame_push(a->deadline);
@@ -372,7 +371,6 @@ static inline PySendResult step(fs_awaitable *a, PyObject *arg, PyObject **resul
 }
 
 static inline PySendResult ended(fs_awaitable *a, PySendResult status, PyObject **result) {
-    a->turn = IDLE;
     if (FS_LIKELY(status == PYGEN_RETURN)) return finished(a, *result, result);
     bool ours = FS_UNLIKELY(a->stage == QUEUED) && PyErr_ExceptionMatches(PyExc_Exception);
     return ours ? not_waited(a, result) : raised(a, result);
@@ -535,6 +533,7 @@ static PySendResult awaitable_send(PyObject *self, PyObject *arg, PyObject **res
             return PYGEN_ERROR;
         }
         PySendResult status;
+        a->turn = BUSY; /* refusals are told too */
         if (FS_UNLIKELY(!begin(a, result, &status))) return status;
     }
     return drive(a, arg, result);
@@ -590,12 +589,11 @@ static PyObject *awaitable_throw(PyObject *self, PyObject *args) {
     fs_ticks outer = fs_frame_push(a->stage == NEW ? FS_FOREVER : a->deadline);
     PyObject *yielded = fs_inner_throw(a->inner, args);
     fs_frame_deadline = outer;
-    a->turn = IDLE;
-    if (a->stage == NEW) { /* never began, so there is nothing to settle */
-        a->stage = DONE;
+    if (a->stage == NEW) a->stage = DONE; /* never began, so there is nothing to settle */
+    if (yielded || a->stage == DONE) {
+        a->turn = IDLE;
         return yielded;
     }
-    if (yielded) return yielded;
     PyObject *result = NULL;
     if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
         PySendResult ended = raised(a, &result);

@@ -47,6 +47,7 @@ cdef class Breaker:
     cdef uint64_t calls(self)
     cdef fs_permit take(self, bint probe)
     cdef void settle(self, fs_permit permit, bint failed, fs_ns took)
+    cdef int go(self, const fs_breaker_config *config) except -1
     cdef int resign(self, const fs_breaker_config *config) except -1
 
 cdef class Budget:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from ._core import STATES, ArenaReader, ArenaTrouble, Operation
 from .breakers import BreakerStatus, BreakerSummary
 from .config import CircuitBreakerConfig, CircuitState, IntegrationType
-from .decisions import Explanation, decisions_of, limited_words
+from .decisions import Decision, Explanation, decisions_of, limited_words
 from .metrics import OperationMetrics, read_metrics
 from .records import Record
 from .switches import Switches
@@ -321,7 +321,18 @@ class SharedIntegration(Switches):
         """Why it is in the state it is in: its numbers and the last decisions of all processes. Print it."""
         capacity = self.capacity
         limited = limited_words(capacity, "degraded, or coming back") if capacity < 1.0 else None
-        return Explanation(self.name, self.status(), decisions_of(self.numbered, self.decisions()), limited)
+        return Explanation(self.name, self.status(), self._in_words(), limited)
+
+    def _in_words(self) -> tuple[Decision, ...]:
+        """The decisions that make sense: anybody may have written the others."""
+        names = self.numbered
+        told: list[Decision] = []
+        for recorded in self.decisions():
+            try:
+                told += decisions_of(names, [recorded])
+            except (IndexError, ValueError, OverflowError):  # no such kind, state or reason; a number that is none
+                continue
+        return tuple(told)
 
     def limit(self, capacity: float) -> None:
         """Let only this share (0 to 1) of the calls of all processes go, until somebody says otherwise."""

@@ -57,7 +57,7 @@ made for one call only would otherwise pile up."""
 _INNER = frozenset({
     "backoff", "drop_chaos", "family", "for_key", "forget_baselines", "guard_for_key", "hold_to", "keep", "limit",
     "limit_reason", "limited", "load_if_any", "named", "numbered", "passes_through", "queue", "record", "recorded",
-    "recorded_as", "retry_budget", "settle", "shard", "take_chaos", "unaccepted",
+    "recorded_as", "retry_budget", "settle", "shard", "take_chaos", "terms", "unaccepted",
 })  # fmt: skip
 """What our own rooms ask of an integration. Who presses Tab is not looking for it."""
 

@@ -592,6 +592,25 @@ static void a_move_takes_everything_along(void) {
     free(tight);
 }
 
+static void who_was_too_late_for_the_old_block_lets_nobody_go_in_the_new_one(void) {
+    fs_breaker_config config = plain();
+    config.half_open_most = 1;
+    fs_breaker *old = in_state(config, FS_HALF_OPEN);
+    fs_ns now = START + WAIT;
+    fs_breaker *heir = fs_breaker_move(old, NULL);
+    if (!CHECK(heir != NULL)) return;
+    fs_permit late = acquire(old, now), probe = acquire(heir, now); /* the first looked at the old gate before the mark */
+    CHECK(fs_permit_slot(late) == 1 && fs_permit_slot(probe) == 1);
+    fs_breaker_ignore(heir, late);
+    CHECK_EQ(status(heir, now).probes, 1);
+    failure(heir, late, now);
+    CHECK_EQ(state(heir), FS_HALF_OPEN);
+    success(heir, probe, now);
+    CHECK_EQ(tally(heir), 1);
+    fs_breaker_free(old);
+    fs_breaker_free(heir);
+}
+
 int main(void) {
     rig_setup();
     the_domain_is_checked();
@@ -619,5 +638,6 @@ int main(void) {
     trip_is_for_its_own_generation();
     reading_tells_it_all();
     a_move_takes_everything_along();
+    who_was_too_late_for_the_old_block_lets_nobody_go_in_the_new_one();
     return rig_report();
 }

@@ -6,6 +6,7 @@ An open breaker is due at once here (`reset_timeout` 0), so the tests live at th
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import sys
@@ -19,7 +20,7 @@ from itertools import pairwise
 import pytest
 
 import failsoft
-from failsoft import CircuitBreaker, CircuitBreakerConfig, CircuitState, IntegrationType, Registry
+from failsoft import CircuitBreaker, CircuitBreakerConfig, CircuitState, IntegrationType, Registry, _core
 
 DEEP = os.environ.get("FAILSOFT_DEEP") == "1"
 FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))  # then races are real, and worth more tries
@@ -359,3 +360,20 @@ def test_no_call_is_lost_from_the_metrics(threads: int) -> None:
 def test_the_interpreter_still_runs_without_its_gil() -> None:
     """An extension that does not declare itself safe turns it on; the tests above would then say little."""
     assert not sys._is_gil_enabled()  # type: ignore[attr-defined,unused-ignore]
+
+
+def test_threads_that_reconfigure_at_once_lose_no_block() -> None:
+    settings = [config(failure_threshold=threshold) for threshold in (1, 2)]
+    for _ in range(4):
+        gc.collect()
+        before = _core.arena_bytes()[0]
+        moved = [CircuitBreaker(settings[0])]
+
+        def reconfigure(number: int, moved: list[CircuitBreaker] = moved) -> None:
+            for _ in range(RACES // 10):
+                moved[0].reconfigure(settings[number % 2])
+
+        run_together(reconfigure, 4)
+        moved.clear()
+        gc.collect()
+        assert _core.arena_bytes()[0] == before

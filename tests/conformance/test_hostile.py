@@ -19,6 +19,7 @@ import pytest
 import failsoft
 from failsoft import Fallback, FallbackType, IntegrationType, Registry, asking, logs
 from failsoft.fallbacks import Memory
+from failsoft.testing import FakeClock
 
 from .conftest import Make, drive
 
@@ -487,6 +488,54 @@ def test_a_judge_may_meddle_with_the_awaitable_it_judges(make: Make) -> None:
     guarded = make("db").guard(answer, failure=judge)
     taken.append(guarded())
     assert drive(taken[0]) == 7
+
+
+class Meddler:
+    """A listener that drives and closes the awaitable whose event it hears, and keeps what comes of it."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+        self.came: list[str] = []
+
+    def __call__(self, _: object) -> None:
+        for meddle in (lambda: self.taken[0].send(None), self.taken[0].close):
+            try:
+                self.came.append(f"{meddle()}")
+            except BaseException as error:
+                self.came.append(str(error))
+
+
+async def seven() -> int:
+    return 7
+
+
+def test_a_listener_may_meddle_with_the_awaitable_whose_refusal_it_hears(make: Make) -> None:
+    meddler, integration = Meddler(), make("db")
+    meddler.taken.append(integration.guard(seven)())
+    integration.force_open()
+    end = failsoft.subscribe(meddler, failsoft.events.Refusal)
+    try:
+        with pytest.raises(failsoft.CircuitOpenError):
+            drive(meddler.taken[0])
+    finally:
+        end()
+    assert meddler.came == ["coroutine already executing"] * 2
+
+
+def test_a_listener_may_meddle_with_the_awaitable_that_closes_the_circuit(make: Make, clock: FakeClock) -> None:
+    meddler, integration = Meddler(), make("db", threshold=1, circuit_breaker={"reset_timeout": 1.0})
+    with pytest.raises(ConnectionError):
+        integration.guard(failing)()
+    clock.advance(2.0)
+    guarded, end = integration.guard(seven), failsoft.subscribe(meddler, failsoft.events.Transition)
+    try:
+        while integration.status().state != "CLOSED":
+            meddler.taken[:] = [guarded()]
+            assert drive(meddler.taken[0]) == 7
+    finally:
+        end()
+    assert set(meddler.came) == {"coroutine already executing"}
+    assert integration.status().failures == 0
 
 
 @pytest.mark.skipif(FREE_THREADED, reason="guards of functions live as long as the process there")

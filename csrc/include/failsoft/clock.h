@@ -49,7 +49,7 @@ extern fs_clock_state fs_clock;
 void fs_clock_setup(void);
 
 /* The same in two steps, with something else to do between them: what is left of the millisecond is waited for in the
- * second. Nobody may take a stamp before that. */
+ * second. Nobody may take a stamp before that. Settled a second time (a package is imported anew), nothing happens. */
 void fs_clock_begin(void);
 void fs_clock_settle(void);
 

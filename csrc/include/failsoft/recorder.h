@@ -91,6 +91,11 @@ static inline bool fs_recorder_again(fs_recorder *recorder, fs_block *owner, con
 /* The entries, oldest first, into room for FS_DECISIONS. Answers how many. */
 uint32_t fs_recorder_read(const fs_recorder *recorder, const fs_block *owner, fs_decision *out);
 
+/* The segments that lie furthest before and behind the owner's block, 0: none does. And how large one is. For whoever has to
+ * know that they lie where they may. */
+void fs_recorder_reach(const fs_recorder *recorder, fs_span *first, fs_span *last);
+#define FS_RECORDER_SEGMENT_BYTES (sizeof(fs_block) + FS_SEGMENT * sizeof(fs_decision))
+
 /* Let the recorder of a copied owner find the same segments from where it lies now. */
 void fs_recorder_move(fs_recorder *recorder, const fs_block *from, const fs_block *to);
 

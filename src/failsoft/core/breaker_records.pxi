@@ -28,8 +28,10 @@ cdef tuple read_breaker(const fs_breaker *breaker):
     cdef fs_breaker_status s
     cdef fs_ns now = fs_now()
     fs_breaker_read(breaker, now, &s)
+    cdef uint32_t state = <uint32_t>s.state, because = <uint32_t>s.because
     return (
-        STATES[s.state], REASONS[s.because], s.generation, s.failures, s.probes,
+        # Of an arena others may have written anything, also since it was looked at.
+        STATES[state if state < 6 else 5], REASONS[because] if because < 11 else None, s.generation, s.failures, s.probes,
         (s.totals.calls, s.totals.failures, s.totals.slow),
         None if s.retry_after == FS_FOREVER else <double>s.retry_after / SECOND,
         <double>(now - s.changed) / SECOND,

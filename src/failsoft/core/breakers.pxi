@@ -201,14 +201,20 @@ cdef class Breaker:
         cdef fs_breaker_config c
         if config is not None:
             breaker_config(config, ramp, ramp_from, &c)
+        with cython.critical_section(self):  # two that move the same block would have it freed twice
+            self.go(&c if config is not None else NULL)
+
+    cdef int go(self, const fs_breaker_config *config) except -1:
+        cdef fs_breaker *before = self.block
+        cdef fs_breaker *heir
         if self.seat is not NULL:
-            self.resign(&c if config is not None else &self.block.config)
-            return
-        cdef fs_breaker *heir = fs_breaker_move(self.block, &c if config is not None else NULL)
+            return self.resign(config if config is not NULL else &before.config)
+        heir = fs_breaker_move(before, config)
         if heir is NULL:
             raise MemoryError("failsoft's arena is full")
-        self.former.append(<size_t>self.block)
         self.block = heir
+        self.former.append(<size_t>before)  # last: it may have to wait, and then the next one moves
+        return 0
 
     cdef int resign(self, const fs_breaker_config *config) except -1:
         """Go on alone, as the shared breaker is now. Guards find out when they are given their limits anew."""
