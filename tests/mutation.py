@@ -1,7 +1,7 @@
 """What the mutation tests of the core and of Python share: which mutants are tried, and what is told of them.
 
 A run tries a sample that is the same each time: of each file its part, one of each kind first. `--all` tries every mutant, `--file` and
-`--kind` narrow it down, `--only FILE:LINE` tries those of one line. What no test kills has survived and is printed with its
+`--kind` narrow it down, `--only FILE:LINE` tries those of one line, `--seed` draws another sample. What no test kills has survived and is printed with its
 place; those that change nothing anybody can see are told apart. With MUTANTS_TOLD=1 in the environment all are printed.
 """
 
@@ -42,13 +42,13 @@ class Shop(Protocol):
         """What noticed it."""
 
 
-def sample(mutants: Sequence[Mutant], size: int) -> list[Mutant]:
+def sample(mutants: Sequence[Mutant], size: int, seed: int = SEED) -> list[Mutant]:
     files: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         files.setdefault(mutant.file, []).append(mutant)
     chosen = []
     for file, found in files.items():
-        shuffled = random.Random(f"{SEED} {file}").sample(found, len(found))
+        shuffled = random.Random(f"{seed} {file}").sample(found, len(found))
         firsts = list({mutant.kind: mutant for mutant in reversed(shuffled)}.values())
         rest = [mutant for mutant in shuffled if mutant not in firsts]
         chosen += (firsts + rest)[: max(len(firsts), round(size * len(found) / len(mutants)))]
@@ -69,13 +69,14 @@ def run(
     asked = argparse.ArgumentParser(description=doc.splitlines()[0])
     asked.add_argument("--all", action="store_true", help="every mutant, not a sample")
     asked.add_argument("--sample", type=int, default=size)
+    asked.add_argument("--seed", type=int, default=SEED, help="another number draws another sample")
     asked.add_argument("--file", choices=list(files), action="append")
     asked.add_argument("--kind", choices=sorted({mutant.kind for mutant in mutants}), action="append")
     asked.add_argument("--only", metavar="FILE:LINE", action="append", help="of the sample, those of this line")
     asked.add_argument("--jobs", type=int, default=2)
     args = asked.parse_args()
     if not args.all:
-        mutants = sample(mutants, args.sample)
+        mutants = sample(mutants, args.sample, args.seed)
     mutants = [
         mutant
         for mutant in mutants
@@ -108,5 +109,5 @@ def run(
     print(", ".join(f"{total[fate]} {fate}" for fate in ("caught", "survived", "equivalent", "not built")))
     number = total["caught"] + total["survived"]
     share = 100 * total["survived"] / number if number else 0.0
-    print(f"score: {sentence} | uncaught, percent | {share:.1f} | {number} mutants, seed {SEED}")
+    print(f"score: {sentence} | uncaught, percent | {share:.1f} | {number} mutants, seed {args.seed}")
     return share > MOST

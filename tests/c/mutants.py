@@ -31,13 +31,15 @@ SHARED = ["members", "observe", "shared brief", "shared_stepped deep"]
 TESTS = {  # what changes, and the tests that should notice: the likeliest first. "many": built for many writers
     "breaker.c": [*RULES, "breaker_threads many", "move_explored", "breaker_explored"],
     "breaker.h": [*RULES, "breaker_threads many", "breaker_explored"],
-    "window.c": ["window", "histogram", "breaker_rules", "window_explored"],
+    "window.c": ["window", "histogram", "histogram_halfway", "breaker_rules", "window_explored"],
     "window.h": ["window", "breaker_rules", "window_explored"],
     "recorder.c": ["recorder", "recorder_explored"],
     "recorder.h": ["recorder", "recorder_explored"],
     "histogram.c": [
         "histogram",
+        "histogram_batches",
         "histogram_below",
+        "histogram_halfway",
         "histogram many",
         "breaker_rules",
         "histogram_threads many",

@@ -43,6 +43,43 @@ static void the_domain_is_checked(void) {
 #undef TAKEN
 }
 
+/* Whatever single field tells them apart, and neither side first. */
+static void configurations_differ_by_any_field(void) {
+    fs_breaker_config one = plain(), other = plain();
+    CHECK(fs_breaker_config_same(&one, &other));
+#define DIFFERS(field)                                   \
+    other = plain();                                     \
+    other.field += 1;                                    \
+    CHECK(!fs_breaker_config_same(&one, &other));        \
+    CHECK(!fs_breaker_config_same(&other, &one));        \
+    CHECK(fs_breaker_config_same(&other, &other))
+    DIFFERS(reset_timeout);
+    DIFFERS(reset_most);
+    DIFFERS(lease);
+    DIFFERS(slow);
+    DIFFERS(latency_limit);
+    DIFFERS(latency_quantile);
+    DIFFERS(reset_growth);
+    DIFFERS(reset_jitter);
+    DIFFERS(failure_rate);
+    DIFFERS(slow_rate);
+    DIFFERS(failure_threshold);
+    DIFFERS(success_threshold);
+    DIFFERS(half_open_most);
+    DIFFERS(minimum_calls);
+    DIFFERS(last);
+    DIFFERS(ramp);
+    DIFFERS(ramp_from);
+#undef DIFFERS
+    /* All at once but for one: each is looked at by itself, not in a pair with another. */
+    memset(&other, 0x5a, sizeof other);
+    CHECK(!fs_breaker_config_same(&one, &other));
+    other.reset_timeout = one.reset_timeout;
+    CHECK(!fs_breaker_config_same(&one, &other));
+    other.ramp_from = one.ramp_from;
+    CHECK(!fs_breaker_config_same(&one, &other));
+}
+
 static void a_fresh_gate_is_clear(void) {
     fs_breaker *breaker = made(plain());
     CHECK(fs_gate_clear(gate(breaker)));
@@ -493,8 +530,14 @@ static void waits_hold_after_any_number_of_generations(void) {
         fs_breaker *breaker = in_state(plain(), FS_OPEN);
         fs_ns now = START + 3600 * SECOND;
         for (uint32_t k = 0; k < resets[i]; k++) force(breaker, FS_CLOSED_STATE, now);
-        fail_times(breaker, 3, now);
+        fs_permit permit = acquire(breaker, now);
+        failure(breaker, permit, now);
+        fs_breaker_trip(breaker, permit, FS_BECAUSE_LATENCY, now, &change);
         CHECK_EQ(fs_breaker_retry_after(breaker, now), WAIT);
+        /* Three were said of generation 2. What is only shown stays where half of all tags lie between, for then the older
+         * looks like the newer. */
+        if ((resets[i] + 1) % 65536 <= 32768) CHECK_EQ(status(breaker, now).failures, 1);
+        CHECK_EQ(status(breaker, now).because, FS_BECAUSE_LATENCY);
         fs_breaker_free(breaker);
     }
 }
@@ -614,6 +657,7 @@ static void who_was_too_late_for_the_old_block_lets_nobody_go_in_the_new_one(voi
 int main(void) {
     rig_setup();
     the_domain_is_checked();
+    configurations_differ_by_any_field();
     a_fresh_gate_is_clear();
     closed_row();
     open_row();

@@ -79,6 +79,73 @@ static void a_mark_of_chaos_changes_no_decision_and_outlives_all(void) {
     fs_breaker_free(breaker);
 }
 
+/* Each mark is put on and taken off by itself, whichever of the others are there, and as often as one likes. */
+static void marks_know_nothing_of_each_other(void) {
+    static const uint64_t marks[] = {FS_GATE_CHAOS, FS_GATE_LIMITED, FS_GATE_RAMPING};
+    for (uint32_t held = 0; held < 8; held++)
+        for (uint32_t watched = 0; watched < 2; watched++) {
+            fs_breaker_config config = held & 4 ? ramping() : plain();
+            config.last = watched ? 10 : 0;
+            fs_breaker *breaker = recovered(config);
+            uint64_t wanted = watched ? FS_GATE_WATCHED : 0;
+            for (int i = 0; i < 3; i++) wanted |= held >> i & 1 ? marks[i] : 0;
+            for (int twice = 0; twice < 2; twice++) {
+                fs_breaker_chaos(breaker, held & 1);
+                fs_breaker_limit(breaker, held & 2 ? HALF : FS_ALL);
+                CHECK_EQ((uint32_t)gate(breaker), wanted);
+            }
+            CHECK_EQ(fs_gate_clear(gate(breaker)), wanted == 0);
+            CHECK_EQ(fs_breaker_share(breaker, BACK), held & 6 ? HALF : FS_ALL);
+            acquire(breaker, BACK + RAMP); /* the end of the ramp */
+            wanted &= ~FS_GATE_RAMPING;
+            CHECK_EQ((uint32_t)gate(breaker), wanted);
+            fs_breaker_chaos(breaker, !(held & 1));
+            CHECK_EQ((uint32_t)gate(breaker), wanted ^ FS_GATE_CHAOS);
+            fs_breaker_limit(breaker, held & 2 ? FS_ALL : HALF);
+            CHECK_EQ((uint32_t)gate(breaker), wanted ^ FS_GATE_CHAOS ^ FS_GATE_LIMITED);
+            fs_breaker_leave(breaker);
+            CHECK_EQ((uint32_t)gate(breaker), (wanted ^ FS_GATE_CHAOS ^ FS_GATE_LIMITED) | FS_GATE_MOVED);
+            fs_breaker_free(breaker);
+        }
+}
+
+/* ---- permits taken back */
+
+/* As if it had never been asked for: the dial stands where it stood, by limit, by ramp, by both and by none. */
+static void a_call_taken_back_leaves_the_dial_alone(void) {
+    for (uint32_t held = 0; held < 4; held++)
+        for (fs_ns now = BACK; now < BACK + RAMP; now += RAMP / 4) {
+            fs_breaker *breaker = recovered(held & 1 ? ramping() : plain());
+            if (held & 2) fs_breaker_limit(breaker, FS_ALL / 8 * 5);
+            for (int call = 0; call < 20; call++) {
+                uint64_t dial = breaker->dial, before = gate(breaker);
+                fs_permit permit = acquire(breaker, now);
+                CHECK_EQ(breaker->dial, held ? dial + fs_breaker_share(breaker, now) : dial);
+                if (!fs_permit_granted(permit)) continue; /* nothing to take back */
+                fs_breaker_withdraw(breaker, permit, before, now);
+                CHECK_EQ(breaker->dial, dial);
+                CHECK_EQ(acquire(breaker, now), permit); /* the next to ask takes its place */
+            }
+            fs_breaker_free(breaker);
+        }
+}
+
+/* What was asked for while there was neither limit nor ramp has moved no dial, whatever there is by now. */
+static void a_call_taken_back_is_taken_back_by_its_own_gate(void) {
+    fs_breaker *breaker = made(plain());
+    uint64_t before = gate(breaker), dial = breaker->dial;
+    fs_permit permit = acquire(breaker, START);
+    fs_breaker_limit(breaker, HALF);
+    fs_breaker_withdraw(breaker, permit, before, START);
+    CHECK_EQ(breaker->dial, dial);
+    fs_breaker_chaos(breaker, true);
+    fs_breaker_limit(breaker, FS_ALL);
+    before = gate(breaker);
+    fs_breaker_withdraw(breaker, acquire(breaker, START), before, START);
+    CHECK_EQ(breaker->dial, dial);
+    fs_breaker_free(breaker);
+}
+
 /* ---- limits */
 
 static void a_limit_holds_where_calls_go(void) {
@@ -768,6 +835,9 @@ static void threads_share_one_exact_limit(void) {
 int main(void) {
     rig_setup();
     a_mark_of_chaos_changes_no_decision_and_outlives_all();
+    marks_know_nothing_of_each_other();
+    a_call_taken_back_leaves_the_dial_alone();
+    a_call_taken_back_is_taken_back_by_its_own_gate();
     a_limit_holds_where_calls_go();
     a_limit_leaves_refusals_and_probes_alone();
     a_limit_outlives_changes_of_state();

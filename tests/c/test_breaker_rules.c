@@ -118,6 +118,45 @@ static void slow_calls_trip_by_their_rate(void) {
     fs_series_free(series);
 }
 
+/* The tenth call makes three slow of ten, but is quick itself: it is no reason to open. The next slow one is. */
+static void a_quick_success_asks_no_rule(void) {
+    for (int counts = 0; counts < 2; counts++) {
+        fs_breaker_config config = plain();
+        config.failure_threshold = 0;
+        config.slow_rate = 0.3;
+        config.slow = 100 * MS;
+        config.last = counts ? 20 : 0;
+        fs_breaker *breaker = made(config);
+        fs_series *series = adopted(breaker, 60 * SECOND);
+        for (int i = 0; i < 9; i++) call(breaker, series, START, false, i < 5 ? 100 * MS : 0);
+        call(breaker, series, START, false, 100 * MS - 1);
+        CHECK_EQ(status(breaker, START).totals.calls, 10);
+        CHECK_EQ(status(breaker, START).totals.slow, 5);
+        CHECK_EQ(state(breaker), FS_CLOSED_STATE);
+        call(breaker, series, START, false, 100 * MS);
+        check_change(FS_CLOSED_STATE, FS_OPEN, FS_BECAUSE_SLOW_RATE, 2, 0);
+        fs_breaker_free(breaker);
+        fs_series_free(series);
+    }
+}
+
+/* Where only metrics are kept no call opens it, however slow or failed. */
+static void metrics_only_asks_no_rule(void) {
+    for (int failed = 0; failed < 2; failed++) {
+        fs_breaker_config config = by_rate();
+        config.failure_threshold = 3;
+        config.slow_rate = 0.3;
+        config.slow = 100 * MS;
+        fs_breaker *breaker = in_state(config, FS_METRICS_ONLY);
+        fs_series *series = adopted(breaker, 60 * SECOND);
+        for (int i = 0; i < 20; i++) call(breaker, series, START, failed, 100 * MS);
+        CHECK_EQ(state(breaker), FS_METRICS_ONLY);
+        CHECK_EQ(generation(breaker), 2);
+        fs_breaker_free(breaker);
+        fs_series_free(series);
+    }
+}
+
 static void rules_are_asked_in_order(void) {
     fs_breaker_config config = plain();
     config.failure_threshold = 10;
@@ -254,6 +293,8 @@ int main(void) {
     what_was_before_closing_does_not_count();
     late_calls_stay_out_of_the_rates();
     slow_calls_trip_by_their_rate();
+    a_quick_success_asks_no_rule();
+    metrics_only_asks_no_rule();
     rules_are_asked_in_order();
     static const uint32_t sizes[] = {1, 63, 64, 65, FS_LAST_MOST};
     for (int i = 0; i < 5; i++) a_count_window_holds_the_last_calls(sizes[i]);

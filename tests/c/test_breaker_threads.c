@@ -225,6 +225,34 @@ static void chaos_comes_and_goes_and_no_failure_is_lost(void) {
     }
 }
 
+static uint32_t marking;
+
+static void *marking_on_and_off(void *argument) {
+    (void)argument;
+    for (bool on = true; fs_load_relaxed(&marking); on = !on) fs_breaker_chaos(shared, on);
+    return NULL;
+}
+
+/* Whoever changes a mark between a look at the gate and the swap has the success try again. */
+static void a_success_clears_the_count_whatever_marks_change(void) {
+    shared = made(plain());
+    pthread_t other;
+    fs_store_relaxed(&marking, 1);
+    CHECK(pthread_create(&other, NULL, marking_on_and_off, NULL) == 0);
+    fs_change mine = {0};
+    uint32_t left = 0;
+    for (int i = 0; i < 200000; i++) {
+        fs_breaker_failure(shared, fs_breaker_acquire(shared, START, &mine), 0, START, &mine);
+        fs_breaker_success(shared, fs_breaker_acquire(shared, START, &mine), 0, START, &mine);
+        left += tally(shared) != 0;
+    }
+    fs_store_relaxed(&marking, 0);
+    pthread_join(other, NULL);
+    CHECK_EQ(left, 0);
+    CHECK_EQ(state(shared), FS_CLOSED_STATE);
+    fs_breaker_free(shared);
+}
+
 static void *disowning(void *argument) {
     (void)argument;
     for (int i = 0; i < 500000; i++) fs_breaker_disown(shared, &(fs_totals){.calls = 1, .failures = 1, .slow = 1});
@@ -251,6 +279,7 @@ int main(void) {
     a_probe_counts_once_among_threads();
     threads_lose_no_failure();
     chaos_comes_and_goes_and_no_failure_is_lost();
+    a_success_clears_the_count_whatever_marks_change();
     threads_disown_every_call();
     return rig_report();
 }

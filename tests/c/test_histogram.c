@@ -461,6 +461,121 @@ static void merging_adds_what_was_ever_seen(void) {
     fs_series_free(from);
 }
 
+/* Each of the two extremes moves by itself, or not at all, in whatever stripe it was seen. */
+static void merging_takes_the_extremes(void) {
+    static const uint64_t cases[][4] = { /* low and high of one, low and high of the other */
+        {1000, 2000, 500, 3000}, {1000, 2000, 500, 1500}, {1000, 2000, 1500, 3000}, {1000, 2000, 1200, 1800},
+        {1000, 2000, 1000, 2000}, {1000, 2000, 300, 400}, {1000, 2000, 3000, 4000}, {1000, 1000, 999, 999},
+        {1000, 1000, 1001, 1001}, {1000, 2000, 0, 0}, {0, 0, 5, 7}, {1000, 2000, FS_VALUE_MOST, FS_VALUE_MOST},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (uint32_t stripe = 0; stripe < FS_STRIPES; stripe++)
+            for (int empty = 0; empty < 2; empty++) {
+                const uint64_t *c = cases[i];
+                fs_series *into = fresh_series(), *from = fresh_series();
+                for (int k = 0; k < 2 && !empty; k++) record(into, c[k]);
+                for (int k = 2; k < 4; k++) fs_histogram_record(fs_series_stripe(from, stripe), c[k], fs_stamp());
+                CHECK_EQ(fs_series_merge(into, from), FS_OK);
+                uint64_t low, high;
+                fs_series_extremes(into, &low, &high);
+                CHECK_EQ(low, !empty && c[0] < c[2] ? c[0] : c[2]);
+                CHECK_EQ(high, !empty && c[1] > c[3] ? c[1] : c[3]);
+                fs_series_free(into);
+                fs_series_free(from);
+            }
+}
+
+/* A value counted many times is seen as when it comes one by one. */
+static void repeated_equals_one_by_one(void) {
+    static const uint64_t values[] = {5000, 3000, 9000, 6000, 0, FS_VALUE_MOST};
+    fs_series *one = fresh_series(), *many = fresh_series();
+    for (uint32_t i = 0; i < 6; i++)
+        for (uint32_t times = 0; times < 3; times++) {
+            for (uint32_t k = 0; k < times; k++) record(one, values[i]);
+            fs_histogram_repeat(fs_series_stripe(many, 0), values[i], times);
+            uint64_t low[2], high[2];
+            fs_series_extremes(one, &low[0], &high[0]);
+            fs_series_extremes(many, &low[1], &high[1]);
+            CHECK_EQ(low[0], low[1]);
+            CHECK_EQ(high[0], high[1]);
+            CHECK_EQ(ever(one).calls, ever(many).calls);
+            CHECK_EQ(ever(one).sum, ever(many).sum);
+            CHECK_EQ(count(one, FS_EVER), count(many, FS_EVER));
+            CHECK_EQ(quantile(one, FS_EVER, 0.5), quantile(many, FS_EVER, 0.5));
+        }
+    CHECK_EQ(fs_series_clipped(many), 0);
+    fs_series_free(one);
+    fs_series_free(many);
+}
+
+/* Between turns no cell is said to move: whoever reads after its writer has died counts each as it lies there. */
+static void nothing_moves_between_turns(void) {
+    fs_series *series = fresh_series();
+    static const uint64_t values[] = {128, 128, 200, 255}; /* cells of one column, the first and the last of it too */
+    for (int turn = 0; turn < 3 * FS_SLICES; turn++) {
+        at(START + (fs_ns)turn * SLICE);
+        for (int i = 0; i < 4; i++) record(series, values[i]);
+        CHECK_EQ(column_at(series, 128)->moving, 0);
+        fs_stranger stranger = {(const char *)arena, (size_t)arena->capacity * FS_LINE, true};
+        fs_series *seen = fs_series_take(arena, WINDOW, fs_now());
+        CHECK_EQ(fs_series_observe(seen, series, &stranger, false, fs_now()), FS_OK);
+        CHECK_EQ(count(seen, FS_EVER), 4 * (uint64_t)(turn + 1));
+        fs_series_free(seen);
+    }
+    fs_series_free(series);
+}
+
+/* As if it had just been taken, but for the room it holds. */
+static void cleared_it_has_seen_nothing(void) {
+    fs_series *series = fresh_series();
+    for (uint32_t stripe = 0; stripe < FS_STRIPES; stripe++) {
+        fs_histogram *histogram = fs_series_stripe(series, stripe);
+        for (int i = 0; i < 2 * FS_SLICES; i++) {
+            at(START + (fs_ns)i * SLICE);
+            fs_histogram_record(histogram, 1000, fs_stamp());
+            fs_histogram_record(histogram, FS_VALUE_MOST + 1, fs_stamp());
+            fs_histogram_outcome(histogram, true, true);
+        }
+        fs_histogram_record_soon(histogram, 5000, fs_stamp());
+    }
+    for (int event = 0; event < FS_EVENTS; event++) fs_series_note(series, (fs_event_kind)event, 3);
+    series->since = 7;
+    size_t bytes = fs_series_bytes(series);
+    fs_ns now = START + 2 * WINDOW;
+    at(now);
+    fs_series_clear(series, now);
+    for (int round = 0; round < 2; round++) {
+        fs_totals all = ever(series), late = recent(series);
+        CHECK_EQ(all.calls + all.sum + all.failures + all.slow, 0);
+        CHECK_EQ(late.calls + late.sum + late.failures + late.slow, 0);
+        CHECK_EQ(count(series, FS_EVER) + count(series, FS_RECENT), 0);
+        CHECK_EQ(fs_series_clipped(series), 0);
+        uint64_t low, high;
+        fs_series_extremes(series, &low, &high);
+        CHECK(low == UINT64_MAX && high == 0);
+        at(now + SLICE); /* nor does a turn bring anything back */
+    }
+    for (int event = 0; event < FS_EVENTS; event++) CHECK_EQ(series->events[event], 0);
+    CHECK(series->since == 0 && series->began == now);
+    CHECK_EQ(fs_series_bytes(series), bytes);
+    record(series, 2000);
+    CHECK(within(quantile(series, FS_RECENT, 0.5), 2000));
+    CHECK_EQ(ever(series).calls, 1);
+    fs_series_free(series);
+}
+
+/* The sums of columns may run ahead of their cells while slices turn: then the last cell is the answer. */
+static void sums_that_run_ahead_end_in_the_last_cell(void) {
+    fs_series *series = fresh_series();
+    record(series, 130);
+    record(series, 250);
+    column_at(series, 130)->total_sum += 10;
+    CHECK_EQ(count(series, FS_EVER), 12);
+    CHECK_EQ(quantile(series, FS_EVER, 1), 250); /* and no more than was seen */
+    CHECK(within(quantile(series, FS_EVER, 0.01), 130));
+    fs_series_free(series);
+}
+
 static void merging_calls_without_durations(void) {
     fs_series *into = fresh_series(), *from = fresh_series();
     record(into, 1000);
@@ -578,6 +693,11 @@ int main(void) {
     beyond_the_range();
     without_room_for_a_column();
     merging_adds_what_was_ever_seen();
+    merging_takes_the_extremes();
+    cleared_it_has_seen_nothing();
+    sums_that_run_ahead_end_in_the_last_cell();
+    repeated_equals_one_by_one();
+    nothing_moves_between_turns();
     merging_calls_without_durations();
     many_equal_one_by_one();
     one_negative_refuses_all();

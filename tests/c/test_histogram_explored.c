@@ -24,8 +24,12 @@ static struct {
     uint8_t looks;
 } past;
 
+static uint32_t looked; /* by all, ever */
+
 static void fenced(void) {
+    looked++;
     if (ex_me) past.looks++;
+    if (!ex_now) return;
     ex_fence(EX_ACQUIRE);
 }
 
@@ -89,6 +93,36 @@ static const plan plans[] = {
     {"three extremes", {{HIGH}, {HIGH}, {HIGH}}},
 };
 
+/* Where nobody turns one look will do, between two at the turns; where one died in a turn all looks are made, and told. */
+static void one_look_will_do_at_rest(fs_arena *arena) {
+    static uint64_t cells[FS_OCTAVES * FS_CELLS];
+    static const double half = 0.5;
+    static const uint64_t bound = FS_VALUE_MOST;
+    fs_series *series = fs_series_take(arena, FS_SLICES * FS_NS_PER_SECOND, START);
+    fs_histogram *histogram = fs_series_stripe(series, 0);
+    if (!histogram) exit(2);
+    fs_clock_fake_set(START);
+    fs_histogram_record(histogram, 1000, fs_stamp());
+    for (uint32_t dead = 0; dead < 2; dead++)
+        for (int span = FS_EVER; span <= FS_RECENT; span++) {
+            uint64_t found, below;
+            fs_totals totals;
+            histogram->slices.turn = dead;
+            looked = 0;
+            CHECK_EQ(fs_series_quantiles(series, (fs_span_of_time)span, &half, 1, &found), 1);
+            CHECK_EQ(looked, dead ? READS_MOST : 2);
+            looked = 0;
+            CHECK_EQ(fs_series_cells(series, (fs_span_of_time)span, cells), 1);
+            CHECK_EQ(looked, dead ? READS_MOST : 2);
+            looked = 0;
+            CHECK_EQ(fs_series_counts_below(series, (fs_span_of_time)span, &bound, 1, &below, &totals), 1);
+            CHECK(below == 1 && totals.calls == 1);
+            if (dead) CHECK(looked > READS_MOST);
+            else CHECK_EQ(looked, 3); /* the totals are a look of their own */
+        }
+    fs_series_free(series);
+}
+
 int main(void) {
     ex_sums sums = {0};
     fs_clock_fake(true);
@@ -111,6 +145,7 @@ int main(void) {
             ex_search_and_tell(&search, &sums);
             fs_histogram_free(under);
         }
+    one_look_will_do_at_rest(arena);
     ex_score("all interleavings of the histogram", &sums);
     free(arena);
     return check_report();

@@ -61,6 +61,37 @@ static void when_is_when(void) {
     }
 }
 
+/* The same where ticks are no nanoseconds: each conversion may be short by one, and the wait is none too short for that, nor
+ * longer than a tick and what rounding adds. */
+static void when_is_when_by_any_clock(void) {
+    static const double rates[] = {0.024, 0.1, 0.3, 1.0 / 3, 0.999, 1.001, 2.4, 2.995, 3.7};
+    fs_clock_state before = fs_clock;
+    fs_rng rng;
+    fs_rng_seed(&rng, 11);
+    for (int i = 0; i < 9; i++) {
+        fs_clock.ticks_per_ns = (uint64_t)(rates[i] * 4294967296.0);
+        fs_clock.ns_per_tick = (uint64_t)(4294967296.0 / rates[i]);
+        for (int round = 0; round < 2000; round++) {
+            fs_limiter limiter = {0};
+            fs_ticks now = (UINT64_C(1) << 40) + fs_rng_next(&rng) % 1000000;
+            uint64_t burst = 1 + fs_rng_next(&rng) % 50, n = 1 + fs_rng_next(&rng) % burst;
+            CHECK_EQ(fs_limiter_set(&limiter, 0.1 + (double)(fs_rng_next(&rng) % 1000000) / 7.0, burst, now), FS_OK);
+            while (fs_limiter_take(&limiter, now, 1)) {}
+            fs_ns wait = fs_limiter_when(&limiter, now, n);
+            CHECK(fs_limiter_take(&limiter, now + fs_ns_to_ticks(wait), n));
+        }
+    }
+    fs_clock = before;
+}
+
+/* Waits longer than any clock runs are for ever. */
+static void beyond_all_clocks(void) {
+    fs_limiter limiter = made(1e9, 1); /* a token is a nanosecond */
+    CHECK(fs_limiter_when(&limiter, at(0), UINT64_C(1) << 53) < FS_FOREVER);
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), UINT64_C(1) << 54), FS_FOREVER);
+    CHECK_EQ(fs_limiter_when(&limiter, at(0), UINT64_C(1) << 55), FS_FOREVER);
+}
+
 static void another_clock_locks_nobody_out(void) {
     fs_limiter limiter = made(1.0, 2);
     CHECK_EQ(taken(&limiter, 3600000 * MS), 2);
@@ -68,6 +99,19 @@ static void another_clock_locks_nobody_out(void) {
     CHECK(fs_limiter_take_slow(&limiter, 1000, 1));
     CHECK(fs_limiter_take_slow(&limiter, 1000, 1));
     CHECK(!fs_limiter_take_slow(&limiter, 1000, 1));
+}
+
+/* A unit is the least there is: a bucket one short of full is not full, and from then on it is. */
+static void ahead_by_a_unit(void) {
+    static const uint64_t nows[] = {0, 1, 1000, UINT64_C(1) << 63, UINT64_MAX};
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQ(fs_limiter_ahead(nows[i] + 2, nows[i]), 2);
+        CHECK_EQ(fs_limiter_ahead(nows[i] + 1, nows[i]), 1);
+        CHECK_EQ(fs_limiter_ahead(nows[i], nows[i]), 0);
+        CHECK_EQ(fs_limiter_ahead(nows[i] - 1, nows[i]), 0);
+        CHECK_EQ(fs_limiter_ahead(nows[i] + INT64_MAX, nows[i]), INT64_MAX);
+        CHECK_EQ(fs_limiter_ahead(nows[i] + INT64_MAX + 1, nows[i]), 0);
+    }
 }
 
 static void stamps_wrap_around(void) {
@@ -190,7 +234,10 @@ int main(void) {
     a_burst_and_then_the_rate();
     whole_or_not_at_all();
     when_is_when();
+    when_is_when_by_any_clock();
+    beyond_all_clocks();
     another_clock_locks_nobody_out();
+    ahead_by_a_unit();
     stamps_wrap_around();
     other_limits();
     return check_report();

@@ -8,6 +8,7 @@
 #include "small_arena.h"
 
 #define START UINT64_C(1000)
+#define SEGMENTS (FS_DECISIONS / FS_SEGMENT)
 #define SEGMENT_LINES ((16 + FS_SEGMENT * sizeof(fs_decision) + FS_LINE - 1) / FS_LINE)
 
 typedef struct {
@@ -272,6 +273,61 @@ static void a_copied_owner_finds_its_entries(void) {
     free(arena);
 }
 
+static bool copied(const holder *of, holder *into) {
+    return fs_recorder_copy(&of->recorder, &of->block, &into->recorder, &into->block);
+}
+
+/* Whatever number of segments there is, the same entries in the same places; and from then on each has its own. */
+static void a_copy_is_whole_and_its_own(void) {
+    static fs_decision before[FS_DECISIONS];
+    for (uint64_t notes = 0; notes <= 2 * FS_DECISIONS; notes += FS_SEGMENT / 2) {
+        fs_arena *arena = small_arena(1 << 10);
+        holder *one = made(arena), *two = made(arena);
+        for (uint64_t i = 0; i < notes; i++) note(one, change(START + i));
+        uint32_t held = read_all(one);
+        memcpy(before, found, sizeof before);
+        CHECK(copied(one, two));
+        CHECK_EQ(two->recorder.taken, notes);
+        for (int i = 0; i < SEGMENTS; i++) CHECK_EQ(two->recorder.segment[i] != 0, one->recorder.segment[i] != 0);
+        if (CHECK_EQ(read_all(two), held)) CHECK(memcmp(before, found, held * sizeof *found) == 0);
+        for (int i = 0; i < 5; i++) note(two, refusal(START + 5000));
+        CHECK_EQ(read_all(one), held);
+        CHECK(memcmp(before, found, held * sizeof *found) == 0);
+        read_all(two);
+        uint32_t last = held < FS_DECISIONS ? held : FS_DECISIONS - 1;
+        CHECK(found[last].kind == FS_REFUSAL && found[last].count == 5);
+        fs_recorder_free(&one->recorder, &one->block);
+        fs_recorder_free(&two->recorder, &two->block);
+        CHECK_EQ(arena->free_lines % SEGMENT_LINES, 0);
+        free(arena);
+    }
+}
+
+/* Segments left out are left out in the copy; without room for each of the others there is none. */
+static void a_copy_needs_room_for_every_segment(void) {
+    size_t lines = (sizeof(holder) + FS_LINE - 1) / FS_LINE;
+    for (size_t room = 0; room <= SEGMENTS; room++) {
+        fs_arena *arena = small_arena(2 * lines + (SEGMENTS + room) * SEGMENT_LINES);
+        holder *one = made(arena), *two = made(arena);
+        for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, change(START + i));
+        CHECK_EQ(copied(one, two), room == SEGMENTS);
+        for (size_t i = 0; i < SEGMENTS; i++) CHECK_EQ(two->recorder.segment[i] != 0, i < room); /* to be freed */
+        free(arena);
+    }
+    for (uint32_t without = 0; without < SEGMENTS; without++) {
+        fs_arena *arena = small_arena(1 << 10);
+        holder *one = made(arena), *two = made(arena);
+        for (uint64_t i = 0; i < FS_DECISIONS; i++) note(one, change(START + i));
+        fs_arena_free(fs_arena_follow(one, one->recorder.segment[without]));
+        one->recorder.segment[without] = 0;
+        CHECK(copied(one, two));
+        CHECK_EQ(two->recorder.segment[without], 0);
+        CHECK_EQ(read_all(two), FS_DECISIONS - FS_SEGMENT);
+        CHECK_EQ(found[0].first, START + (without ? 0 : FS_SEGMENT));
+        free(arena);
+    }
+}
+
 static void freed_it_gives_all_back(void) {
     fs_arena *arena = small_arena(1 << 10);
     holder *one = made(arena);
@@ -284,7 +340,8 @@ static void freed_it_gives_all_back(void) {
         CHECK_EQ(arena->free_lines, 0);
         fs_recorder_free(&one->recorder, &one->block);
         CHECK_EQ(arena->free_lines, 4 * SEGMENT_LINES);
-        one->recorder = (fs_recorder){0};
+        for (int i = 0; i < SEGMENTS; i++) CHECK_EQ(one->recorder.segment[i], 0); /* or they would be freed for somebody else */
+        one->recorder.taken = 0;
         CHECK_EQ(read_all(one), 0);
     }
     free(arena);
@@ -388,6 +445,8 @@ int main(void) {
     counts_stand_still_before_they_wrap();
     a_full_arena_only_forgets();
     a_copied_owner_finds_its_entries();
+    a_copy_is_whole_and_its_own();
+    a_copy_needs_room_for_every_segment();
     freed_it_gives_all_back();
     readers_among_writers_see_whole_entries(1, 1000000);
     readers_among_writers_see_whole_entries(WRITERS, 100000);

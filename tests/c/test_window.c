@@ -170,6 +170,55 @@ static void random_walks_agree_with_a_list(uint64_t seed) {
     }
 }
 
+static uint64_t *number(fs_totals *of_them, int which) { return (uint64_t *)of_them + which; }
+
+static fs_totals ever_dead(const fs_slices *window) {
+    fs_totals totals = of(1, 2, 3, 4); /* what is there already is added to */
+    fs_slices_ever_dead(window, &totals);
+    return of(totals.calls - 1, totals.sum - 2, totals.failures - 3, totals.slow - 4);
+}
+
+/* A writer killed anywhere within a turn: so many of the four numbers are moved, and one may be half-way. Others may have
+ * recorded on meanwhile. */
+static void what_a_dead_writer_left_is_counted_once(void) {
+    for (int moved = 0; moved <= 4; moved++)
+        for (int half = 0; half < 2; half++)
+            for (uint64_t later = 0; later < 2; later++) {
+                fs_slices window;
+                fs_slices_init(&window, LENGTH, START);
+                window.total = of(1000, 2000, 30, 40);
+                window.live = of(10, 500, 7, 8);
+                window.turn = window.moving = 5;
+                window.undo = window.total;
+                for (int i = 0; i < 4; i++) {
+                    uint64_t *live = number(&window.live, i);
+                    if (i < moved + half) *number(&window.total, i) += *live;
+                    if (i < moved) *live = 0;
+                    *live += later;
+                }
+                check_totals(ever_dead(&window), of(1010 + later, 2500 + later, 37 + later, 48 + later));
+            }
+}
+
+/* Of a turn that moved nothing yet, or of one that is over, what there was to undo says nothing. */
+static void what_is_to_be_undone_is_of_one_turn(void) {
+    static const uint32_t turns[][2] = {{4, 0}, {4, 3}, {4, 4}, {5, 3}, {5, 0}, {5, 4}};
+    for (int i = 0; i < 6; i++) {
+        fs_slices window;
+        fs_slices_init(&window, LENGTH, START);
+        window.total = of(1000, 2000, 30, 40);
+        window.undo = of(995, 1900, 29, 38);
+        window.live = of(10, 500, 7, 8);
+        window.turn = turns[i][0];
+        window.moving = turns[i][1];
+        check_totals(ever_dead(&window), of(1010, 2500, 37, 48));
+    }
+    CHECK_EQ(fs_slices_left(9, 20, 10), 9); /* fewer than were moved: they came after */
+    CHECK_EQ(fs_slices_left(10, 20, 10), 0);
+    CHECK_EQ(fs_slices_left(11, 20, 10), 1);
+    CHECK_EQ(fs_slices_left(11, 10, 10), 11);
+}
+
 static void last_agrees_with_a_ring(uint32_t size) {
     static bool failed[FS_LAST_MOST], slow[FS_LAST_MOST];
     static fs_last window;
@@ -223,6 +272,8 @@ int main(void) {
     turns_exclude_each_other();
     a_clock_that_went_back_drops_nothing();
     shorter_than_its_slices();
+    what_a_dead_writer_left_is_counted_once();
+    what_is_to_be_undone_is_of_one_turn();
     for (uint64_t seed = 0; seed < 5; seed++) random_walks_agree_with_a_list(seed);
     static const uint32_t sizes[] = {1, 2, 63, 64, 65, 100, 127, 128, 129, 1023, FS_LAST_MOST};
     for (int i = 0; i < 11; i++) {
