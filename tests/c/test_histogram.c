@@ -573,6 +573,8 @@ static void sums_that_run_ahead_end_in_the_last_cell(void) {
     CHECK_EQ(count(series, FS_EVER), 12);
     CHECK_EQ(quantile(series, FS_EVER, 1), 250); /* and no more than was seen */
     CHECK(within(quantile(series, FS_EVER, 0.01), 130));
+    record(series, 300000);
+    CHECK_EQ(quantile(series, FS_EVER, 0.9), fs_histogram_middle(fs_histogram_index(255))); /* not in the next column */
     fs_series_free(series);
 }
 

@@ -53,12 +53,6 @@ static void find_alike(void) {
     seen = fs_recorder_again(&breaker->recorder, &breaker->block, &decision);
 }
 
-/* Freed by another than took them. */
-static void find_and_free(void) {
-    fs_recorder_free(&breaker->recorder, &breaker->block);
-    seen = 1;
-}
-
 static uint64_t faults; /* as the plan of faults that a mark leads to: a plain word */
 static void find_faults(void) { seen = fs_breaker_gate(breaker) & FS_GATE_CHAOS ? faults : 0; }
 static void make_faults(void) {
@@ -99,9 +93,6 @@ int main(void) {
     fs_breaker_free(breaker); /* its entries are the next one's */
     breaker = made(plain());
     made_here_and_found_there(make_decision, find_alike);
-    fs_breaker_free(breaker);
-    breaker = made(plain());
-    made_here_and_found_there(make_decision, find_and_free);
     made_here_and_found_there(make_faults, find_faults);
     made_here_and_found_there(make_elsewhere, find_elsewhere);
     return rig_report();

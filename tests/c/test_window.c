@@ -188,7 +188,8 @@ static void what_a_dead_writer_left_is_counted_once(void) {
                 fs_slices_init(&window, LENGTH, START);
                 window.total = of(1000, 2000, 30, 40);
                 window.live = of(10, 500, 7, 8);
-                window.turn = window.moving = 5;
+                window.turn = 5;
+                window.moving = 5;
                 window.undo = window.total;
                 for (int i = 0; i < 4; i++) {
                     uint64_t *live = number(&window.live, i);
