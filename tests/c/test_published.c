@@ -1,22 +1,12 @@
-/* What one thread makes and another finds: whoever sees the way to it sees all of it. The threads tell each other that it is
- * there by a relaxed word, which orders nothing, so a sanitizer of threads reports each word that the code does not order. */
+/* What one thread makes and another finds, of all that a breaker and its counts consist of. */
 #define _GNU_SOURCE /* pthread_barrier_t */
 #include "failsoft/breaker.h"
 
-#include <pthread.h>
-
 #include "breaker_rig.h"
+#include "published.h"
 
-static uint32_t there;
 static fs_series *series;
 static fs_breaker *breaker;
-static uint64_t seen;
-
-static void *waiting(void *find) {
-    while (!fs_load_relaxed(&there)) {}
-    ((void (*)(void))(uintptr_t)find)();
-    return NULL;
-}
 
 static void find_arena(void) { seen = fs_arena_private()->capacity; }
 static void make_arena(void) { CHECK(fs_arena_private() != NULL); }
@@ -65,17 +55,6 @@ static void find_elsewhere(void) { seen = fs_breaker_gate(breaker) & FS_GATE_MOV
 static void make_elsewhere(void) {
     elsewhere = 1;
     fs_breaker_leave(breaker);
-}
-
-static void made_here_and_found_there(void (*make)(void), void (*find)(void)) {
-    seen = 0;
-    fs_store_relaxed(&there, 0);
-    pthread_t other;
-    CHECK(pthread_create(&other, NULL, waiting, (void *)(uintptr_t)find) == 0);
-    make();
-    fs_store_relaxed(&there, 1);
-    pthread_join(other, NULL);
-    CHECK(seen != 0);
 }
 
 int main(void) {

@@ -1,13 +1,11 @@
-/* What one process makes in a shared arena and another finds: whoever sees the way to it sees all of it. Here the processes
- * are threads, who tell each other that it is there by a relaxed word, which orders nothing, so a sanitizer of threads
- * reports each word that the code does not order. It must see them at one address: the file is mapped where the private
- * arena is its first slot. */
+/* What one process makes in a shared arena and another finds. Here the processes are threads, for a sanitizer of threads
+ * must see the words at one address: the file is mapped where the private arena is its first slot. */
 #define _GNU_SOURCE /* MAP_FIXED_NOREPLACE, mkdtemp */
 #include "failsoft/members.h"
 
-#include <pthread.h>
 #include <sys/mman.h>
 
+#include "published.h"
 #include "shared_rig.h"
 #include "small_arena.h"
 
@@ -19,8 +17,6 @@ static fs_mapping mapping;
 static fs_breaker *own, *breaker;
 static fs_seat *seat;
 static fs_series *series;
-static uint32_t there;
-static uint64_t seen;
 
 static fs_breaker_config settings(void) {
     return (fs_breaker_config){
@@ -68,23 +64,6 @@ static void counts_and_goes(void) {
     series->name = fs_member_label(breaker, "call", 4);
     fs_shared_unlock(lock);
     record();
-}
-
-static void *waiting(void *find) {
-    while (!fs_load_relaxed(&there)) {}
-    ((void (*)(void))(uintptr_t)find)();
-    return NULL;
-}
-
-static void made_here_and_found_there(void (*make)(void), void (*find)(void)) {
-    seen = 0;
-    fs_store_relaxed(&there, 0);
-    pthread_t other;
-    CHECK(pthread_create(&other, NULL, waiting, (void *)(uintptr_t)find) == 0);
-    make();
-    fs_store_relaxed(&there, 1);
-    pthread_join(other, NULL);
-    CHECK(seen != 0);
 }
 
 static void make_member(void) { join(); }
